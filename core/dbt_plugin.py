@@ -1,0 +1,46 @@
+"""dbt-duckdb plugin: dbt takes the warehouse's lock and limits like everybody else, also when run by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from dbt.adapters.duckdb.plugins import BasePlugin
+from dbt_common.exceptions import DbtRuntimeError
+
+from core import lock
+from core.errors import MailwrightError
+from core.settings import load_settings
+from core.warehouse import configure
+
+_locked: set[Path] = set()
+
+
+class Plugin(BasePlugin):
+    """Named in `dbt_project/profiles.yml`. Made before dbt opens the warehouse."""
+
+    def initialize(self, plugin_config: dict[str, Any]) -> None:
+        warehouse = Path(self.creds.path).resolve() if self.creds else None
+        if warehouse is None or warehouse in _locked:
+            return
+        try:
+            lock.acquire(warehouse)
+        except MailwrightError as error:
+            raise DbtRuntimeError(str(error)) from None
+        _locked.add(warehouse)
+
+    def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
+        try:
+            configure(conn, load_settings())
+        except MailwrightError as error:
+            raise DbtRuntimeError(str(error)) from None
+
+
+def close() -> None:
+    """Close dbt's connection and give its lock back, for a process that goes on after dbt is done."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+    DuckDBConnectionManager.close_all_connections()
+    while _locked:
+        lock.release(_locked.pop())

@@ -1,0 +1,108 @@
+"""One typed settings object, read from environment variables that begin with MAILWRIGHT_."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from core.errors import SettingsError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+PREFIX = "MAILWRIGHT_"
+
+
+class Settings(BaseSettings):
+    """Every setting of the system. `load_settings` turns a wrong value into one line naming the variable."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    home: Path = Field(PROJECT_ROOT / "data", description="Absolute path of everything that the system writes")
+    timezone: str | None = Field(None, description="Business timezone of a new home, for example Europe/London")
+    currency: str | None = Field(None, description="Reporting currency of a new home, an ISO 4217 code")
+    target: Literal["duckdb"] = Field("duckdb", description="Warehouse engine")
+    memory_limit: str = Field("2GB", description="Memory that DuckDB may use, for example 4GB")
+    threads: int = Field(default_factory=lambda: os.cpu_count() or 2, ge=1, le=256, description="DuckDB's threads")
+    publish_pii: frozenset[str] = Field(
+        frozenset(), description='Columns tagged as PII to publish all the same: ["table.column", ...] as JSON'
+    )
+
+    mailchimp_api_key: SecretStr | None = Field(None, description="Mailchimp API key; without one, the sandbox is used")
+    mailchimp_server: str | None = Field(None, description="Mailchimp data centre, for example us19")
+    mailchimp_list_id: str | None = Field(None, description="Mailchimp audience id")
+    sandbox_port: int = Field(8025, ge=1, le=65535, description="Loopback port of the sandbox")
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        value = value.expanduser()
+        if not value.is_absolute():
+            raise ValueError("must be an absolute path, so that dbt finds the same warehouse from its own folder")
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, value: str | None) -> str | None:
+        return value if value is None else check_timezone(value)
+
+    @field_validator("currency")
+    @classmethod
+    def _iso_currency(cls, value: str | None) -> str | None:
+        return value if value is None else check_currency(value)
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _memory(cls, value: str) -> str:
+        if not re.fullmatch(r"\d+(\.\d+)?\s*([KMGT]i?B)", value, re.IGNORECASE):
+            raise ValueError("must be a number and a unit, for example 4GB")
+        return value
+
+    @field_validator("mailchimp_server")
+    @classmethod
+    def _one_dns_label(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[a-z]{2}\d{1,4}", value):
+            raise ValueError("must be a data centre such as us19")
+        return value
+
+    @cached_property
+    def project_dir(self) -> Path:
+        """The checkout: where `dbt_project/` stands."""
+        return PROJECT_ROOT
+
+
+def check_timezone(value: str) -> str:
+    """Return `value` if it is an IANA timezone, else raise ValueError."""
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"{value!r} is no IANA timezone such as Europe/London") from None
+    return value
+
+
+def check_currency(value: str) -> str:
+    """Return `value` if it has the form of an ISO 4217 code, else raise ValueError."""
+    if not re.fullmatch(r"[A-Z]{3}", value):
+        raise ValueError(f"{value!r} is no ISO 4217 code such as EUR")
+    return value
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: names the variable and what is wrong with it; never shows a secret's value.
+    """
+    try:
+        return Settings()  # type: ignore[call-arg]  # every field has a default or comes from the environment
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            variable = PREFIX + str(problem["loc"][0]).upper()
+            lines.append(f"{variable}: {problem['msg'].removeprefix('Value error, ')}")
+        raise SettingsError("; ".join(lines)) from None
