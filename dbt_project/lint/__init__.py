@@ -1,0 +1,59 @@
+"""Stand-ins for what dbt gives to Jinja, so that sqlfluff renders a model without dbt, a warehouse or its lock.
+
+The project's own macros are the real ones, and `var` reads the real `dbt_project.yml`. Whatever dbt would translate for
+an engine becomes a plain function call of the same name: right for a linter, which looks at form only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_PROJECT = yaml.safe_load((Path(__file__).parents[1] / "dbt_project.yml").read_text(encoding="utf-8"))
+
+
+def _call(name: str) -> Callable[..., str]:
+    def render(*arguments: Any, **named: Any) -> str:
+        return f"{name}({', '.join(str(argument) for argument in [*arguments, *named.values()])})"
+
+    return render
+
+
+class _Dbt:
+    """`dbt.<macro>(...)`: types as types, everything else as a function call."""
+
+    def __getattr__(self, name: str) -> Callable[..., str]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        if name.startswith("type_"):
+            return lambda: name.removeprefix("type_").replace("string", "varchar")
+        if name == "generate_series":
+            return lambda _: "select 1 as generated_number"
+        if name == "concat":
+            return lambda parts: f"concat({', '.join(parts)})"
+        return _call(name)
+
+
+class _Adapter:
+    """`adapter.dispatch(macro)(...)` as a function call."""
+
+    @staticmethod
+    def dispatch(name: str, package: str = "") -> Callable[..., str]:
+        return _call(name)
+
+
+def var(name: str, default: Any = None) -> Any:
+    """A constant of `dbt_project.yml`."""
+    return _PROJECT["vars"].get(name, default)
+
+
+def run_query(_: str) -> None:
+    """Nothing is run."""
+
+
+dbt = _Dbt()
+adapter = _Adapter()
+execute = False
