@@ -51,6 +51,8 @@ class Table:
         delivery_mode: append (events), replace_entity (a later delivery of an entity replaces it whole) or snapshot
             (a delivery is the whole table).
         entity_key: the columns that name an entity, for replace_entity.
+        event_key: the columns that name an event, for append tables whose source gives events an id; of repeats the
+            first counts.
         occurred_at: the column holding the row's own instant, if any.
     """
 
@@ -61,6 +63,7 @@ class Table:
     columns: tuple[Column, ...]
     entity_key: tuple[str, ...] = ()
     occurred_at: str | None = None
+    event_key: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -118,13 +121,22 @@ def _table(source: str, said: dict[str, Any]) -> Table:
         raise ValueError(f"unknown delivery_mode {mode!r}")
     columns = tuple(_column(column) for column in said["columns"])
     table = Table(
-        source, said["name"], said["description"], mode, columns, tuple(meta.get("entity_key", ())), meta.get("occurred_at")
+        source,
+        said["name"],
+        said["description"],
+        mode,
+        columns,
+        tuple(meta.get("entity_key", ())),
+        meta.get("occurred_at"),
+        tuple(meta.get("event_key", ())),
     )
-    named = [*table.entity_key, *filter(None, [table.occurred_at, *(c.one_value_per for c in columns)])]
+    named = [*table.entity_key, *table.event_key, *filter(None, [table.occurred_at, *(c.one_value_per for c in columns)])]
     if unknown := set(named) - set(table.column_names):
         raise ValueError(f"names unknown columns {sorted(unknown)}")
     if (mode == "replace_entity") != bool(table.entity_key):
         raise ValueError("entity_key and delivery_mode replace_entity go together")
+    if table.event_key and mode != "append":
+        raise ValueError("event_key is for delivery_mode append")
     return table
 
 

@@ -22,10 +22,17 @@ _guard = threading.Lock()
 _held: dict[Path, tuple[int, int]] = {}  # lock file -> (file descriptor, depth); re-entrant within the process
 
 
-def acquire(warehouse: Path, *, wait_seconds: float = 0.0, notify: Callable[[str], None] | None = None) -> None:
+def acquire(
+    warehouse: Path,
+    *,
+    wait_seconds: float = 0.0,
+    notify: Callable[[str], None] | None = None,
+    what: str = "the warehouse",
+) -> None:
     """Take the lock of the warehouse at `warehouse`, again if this process has it already.
 
     Args:
+        what: how to call the thing that is locked, where it is not the warehouse.
         wait_seconds: how long to wait for another process before giving up.
         notify: told once who holds the lock, if one has to wait.
 
@@ -52,7 +59,7 @@ def acquire(warehouse: Path, *, wait_seconds: float = 0.0, notify: Callable[[str
                 os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "command": _command()}).encode(), 0)
                 _held[path] = (descriptor, 1)
                 return
-        holder = f"the warehouse {warehouse} is in use by {describe_holder(warehouse) or 'another process'}"
+        holder = f"{what} {warehouse} is in use by {describe_holder(warehouse) or 'another process'}"
         if time.monotonic() >= deadline:
             raise WarehouseBusyError(f"{holder}: try again when it is done")
         if notify and not told:
@@ -75,10 +82,14 @@ def release(warehouse: Path) -> None:
 
 @contextmanager
 def held(
-    warehouse: Path, *, wait_seconds: float = 0.0, notify: Callable[[str], None] | None = None
+    warehouse: Path,
+    *,
+    wait_seconds: float = 0.0,
+    notify: Callable[[str], None] | None = None,
+    what: str = "the warehouse",
 ) -> Iterator[None]:
     """Hold the lock for the length of a block. See `acquire`."""
-    acquire(warehouse, wait_seconds=wait_seconds, notify=notify)
+    acquire(warehouse, wait_seconds=wait_seconds, notify=notify, what=what)
     try:
         yield
     finally:
