@@ -1,0 +1,11 @@
+{#- A failure shows a combination of columns that occurs more than once, where it is the key of the table. -#}
+{% test unique_combination(model, columns) %}
+
+    select
+        {{ columns | join(", ") }},
+        count(*) as occurrences
+    from {{ model }}
+    group by {{ columns | join(", ") }}
+    having count(*) > 1
+
+{% endtest %}
