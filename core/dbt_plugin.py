@@ -11,6 +11,7 @@ from dbt_common.exceptions import DbtRuntimeError
 
 from core import lock
 from core.errors import MailwrightError
+from core.home import Home
 from core.settings import load_settings
 from core.warehouse import configure
 
@@ -25,6 +26,7 @@ class Plugin(BasePlugin):
         if warehouse is None or warehouse in _locked:
             return
         try:
+            Home.open(warehouse.parent)  # else dbt would fill a folder that no home can then be made in
             lock.acquire(warehouse)
         except MailwrightError as error:
             raise DbtRuntimeError(str(error)) from None

@@ -8,8 +8,11 @@
     {%- if not execute -%}
         {{ return("UTC") }}
     {%- endif -%}
-    {%- set rows = run_query("select timezone from " ~ source("lake", "clock")) -%}
-    {{ return(rows.columns[0][0] or "UTC") }}
+    {%- set is_there = "select 1 from information_schema.tables where table_schema = 'lake' and table_name = 'clock'" -%}
+    {%- if not run_query(is_there).rows -%}
+        {{ return("UTC") }}
+    {%- endif -%}
+    {{ return(run_query("select timezone from lake.clock").rows[0][0] or "UTC") }}
 {%- endmacro %}
 
 {% macro to_local_date(instant) -%}
