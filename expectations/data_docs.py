@@ -1,0 +1,100 @@
+"""The data docs: what each suite demands and what was found, as HTML that names rows by their keys alone."""
+
+from __future__ import annotations
+
+import html
+import shutil
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.files import write_atomically
+from core.home import Home
+from expectations.rules import Group, Suite
+
+if TYPE_CHECKING:
+    from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
+    from great_expectations.data_context import EphemeralDataContext
+
+    from expectations.runner import CheckResult
+
+_COUNTS = ("element_count", "missing_count", "missing_percent", "unexpected_count", "unexpected_percent")
+
+
+def site(home: Home, group: Group) -> Path:
+    """Folder of a group's data docs; its `index.html` is the way in."""
+    return home.docs / "gx" / group
+
+
+def strip(result: ExpectationValidationResult, checked: CheckResult) -> None:
+    """Leave in `result` counts and keys only.
+
+    This lists what may stay rather than what must go, so that a later version of Great Expectations can't leak a value
+    in a new place.
+    """
+    kept = {name: result.result[name] for name in _COUNTS if isinstance(result.result.get(name), int | float)}
+    if isinstance(result.result.get("observed_value"), int):
+        kept["observed_value"] = result.result["observed_value"]
+    if checked.examples:
+        kept["partial_unexpected_list"] = [" / ".join(map(str, key)) for key in checked.examples]
+    result.result = kept
+    failed = bool(checked.detail)
+    result.exception_info = {
+        "raised_exception": failed,
+        "exception_message": checked.detail if failed else None,
+        "exception_traceback": None,
+    }
+
+
+def write(
+    context: EphemeralDataContext,
+    home: Home,
+    group: Group,
+    validated: Sequence[tuple[Suite, ExpectationSuiteValidationResult]],
+    results: Sequence[CheckResult],
+    as_of: datetime,
+) -> Path:
+    """Replace the data docs of `group`. Returns its index page."""
+    from great_expectations.core.run_identifier import RunIdentifier
+    from great_expectations.data_context.types.resource_identifiers import (
+        ExpectationSuiteIdentifier,
+        ValidationResultIdentifier,
+    )
+
+    target = site(home, group)
+    beside = target.with_name(f".{group}.tmp")
+    shutil.rmtree(beside, ignore_errors=True)
+    run_id = RunIdentifier(run_name=f"as-of-{as_of:%Y-%m-%d}", run_time=as_of)
+    for suite, result in validated:
+        result.meta["run_id"] = run_id
+        result.meta["validation_time"] = as_of
+        key = ValidationResultIdentifier(
+            expectation_suite_identifier=ExpectationSuiteIdentifier(name=suite.table),
+            run_id=run_id,
+            batch_identifier=suite.table,
+        )
+        context.validation_results_store.set(key, result)
+    context.add_data_docs_site(
+        group,
+        {
+            "class_name": "SiteBuilder",
+            "show_how_to_buttons": False,
+            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(beside)},
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        },
+    )
+    context.build_data_docs(site_names=[group])
+    shutil.rmtree(target, ignore_errors=True)
+    beside.rename(target)
+    write_atomically(target.parent / "index.html", _entrance(home))
+    return target / "index.html"
+
+
+def _entrance(home: Home) -> str:
+    groups = sorted(path.parent.name for path in (home.docs / "gx").glob("*/index.html"))
+    links = "".join(f'<li><a href="{html.escape(group)}/index.html">{html.escape(group)}</a></li>' for group in groups)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Data docs</title></head>'
+        f"<body><h1>Data docs</h1><p>What was checked, and found, in the last run.</p><ul>{links}</ul></body></html>\n"
+    )
