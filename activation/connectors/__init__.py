@@ -1,0 +1,1 @@
+"""One file per platform. Each fulfils `activation.destination.Destination` and knows nothing of consent or ledger."""
