@@ -1,0 +1,15 @@
+{#- Keys made from text: cheap, and the same on every machine and after every rebuild. -#}
+
+{% macro hash_key(text) -%}
+    {#- An integer: the first 15 hexadecimal digits of the text's MD5, so that it is never negative. -#}
+    {{ return(adapter.dispatch("hash_key", "mailwright")(text)) }}
+{%- endmacro %}
+
+{% macro duckdb__hash_key(text) -%}
+    cast('0x' || substr(md5({{ text }}), 1, 15) as bigint)
+{%- endmacro %}
+
+{% macro identifier_id(source, identifier_type, identifier) -%}
+    {#- Key of something that a person is known by; null without one. `source` and `identifier_type` are plain words. -#}
+    {{ return(hash_key("'" ~ source ~ "|" ~ identifier_type ~ "|' || " ~ identifier)) }}
+{%- endmacro %}

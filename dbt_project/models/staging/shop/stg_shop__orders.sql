@@ -1,0 +1,36 @@
+with
+
+source as (
+    {{ accepted_rows("shop", "orders") }}
+),
+
+renamed as (
+    select
+        source.order_id,
+        nullif(trim(source.customer_ref), '') as customer_ref,
+        source.delivery_id,
+
+        {{ email_address("source.email") }} as email,
+        {{ phone_e164("source.phone", "countries.calling_code", "countries.trunk_prefix") }} as phone,
+        lower(trim(source.status)) as status,
+        upper(trim(source.currency)) as currency,
+        country_names.country_code,
+        lower({{ text("source.channel") }}) as channel,
+        {{ text("source.coupon") }} as coupon,
+
+        coalesce(source.discount, 0) as discount,
+        coalesce(source.shipping, 0) as shipping,
+
+        coalesce(source.price_includes_tax, false) as price_includes_tax,
+        source.accepts_marketing,
+        coalesce(source.is_cancellation, false) as is_cancellation,
+
+        source.ordered_at,
+        source.known_at
+    from source
+    left join {{ ref("country_names") }} as country_names
+        on {{ country_key("source.country") }} = country_names.name_key
+    left join {{ ref("countries") }} as countries on country_names.country_code = countries.country_code
+)
+
+select * from renamed
