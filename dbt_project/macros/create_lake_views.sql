@@ -43,7 +43,7 @@
 {% macro lake_folders(home) -%}
     {#- What exists in the home, in one query: folders that hold Parquet files, and the two files of the lake itself. -#}
     {%- set query -%}
-        select distinct parse_path(file)[:-2].array_to_string('/') as folder
+        select distinct regexp_replace(file, '/[^/]*$', '') as folder
         from glob(['{{ home }}/lake/accepted/*/*/*.parquet', '{{ home }}/state/*/*.parquet'])
         union all
         select file from glob(['{{ home }}/lake/deliveries.parquet', '{{ home }}/clock.json'])
