@@ -1,0 +1,521 @@
+"""Dagster's assets, from the lake to the sync. Each is a few lines around a step of `refresh` or a room's own function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, dbt_assets
+
+from core.contract import load_contract
+from core.warehouse import warehouse
+from orchestration import charts, publishing, refresh
+from orchestration.dbt import NodeResult, StageReport
+from orchestration.runs import POOL
+from orchestration.workshop import Workshop
+
+if TYPE_CHECKING:
+    import duckdb
+
+# Retried only where it can help: see `Workshop.step`.
+RETRY = dg.RetryPolicy(max_retries=2, delay=15, backoff=dg.Backoff.EXPONENTIAL)
+DAILY = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=36), warn_window=timedelta(hours=26))
+NEEDS = {"workshop"}
+
+DELIVERIES = dg.AssetKey(["lake", "deliveries"])
+CLOCK = dg.AssetKey(["lake", "clock"])
+LAKE_KEYS = {
+    (table.source, table.name): dg.AssetKey([table.source, table.name]) for table in load_contract().tables.values()
+}
+FITS = dg.AssetKey("fits")
+CLUSTERS = dg.AssetKey("clusters")
+CHURN = dg.AssetKey("churn_scores")
+SCORES = (CLUSTERS, CHURN)
+RELEASE = dg.AssetKey("release")
+PUBLISHED = dg.AssetKey("published_marts")
+PLAN = dg.AssetKey("mailchimp_plan")
+SYNC = dg.AssetKey("mailchimp_sync")
+DESTINATION = "mailchimp"
+
+# dbt source -> the Python assets that write it.
+_WRITTEN_BY = {("state", "fits"): (FITS,), ("state", "scores"): SCORES}
+
+
+class Translator(DagsterDbtTranslator):
+    """Groups by room, and Python's state instead of dbt's sources for what Python wrote."""
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """The folder: staging, intermediate, marts_core, marts_customers, features, segments, activation."""
+        if dbt_resource_props["resource_type"] == "source":
+            return "lake"
+        if dbt_resource_props["resource_type"] == "seed":
+            return "seeds"
+        folders = dbt_resource_props["fqn"][1:-1]
+        return f"marts_{folders[1]}" if folders[0] == "marts" else folders[0]
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
+        """A model that reads state depends on the assets that write it."""
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        deps: list[dg.AssetDep] = []
+        for dep in spec.deps:
+            writers = _WRITTEN_BY.get(tuple(dep.asset_key.path))
+            deps += [dg.AssetDep(writer) for writer in writers] if writers else [dep]
+        return spec.replace_attributes(deps=deps)
+
+    def get_asset_check_spec(
+        self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: Any
+    ) -> dg.AssetCheckSpec | None:
+        """Also tests that look at several models: they hang on the last of those that they name."""
+        spec = super().get_asset_check_spec(asset_spec, manifest, unique_id, project)
+        node = manifest["nodes"][unique_id]
+        if spec is not None or node.get("attached_node"):
+            return spec
+        parents = [name for name in node["depends_on"]["nodes"] if name in manifest["nodes"]]
+        if not parents or parents[-1] != asset_spec.metadata["dagster_dbt/unique_id"]:
+            return None
+        return dg.AssetCheckSpec(
+            node["name"],
+            asset=asset_spec.key,
+            description=node.get("description") or None,
+            blocking=str(node["config"].get("severity", "error")).lower() == "error",
+        )
+
+
+def lake_assets() -> list[dg.AssetsDefinition]:
+    """One asset per table of the contract, the manifest of deliveries, and the clock."""
+    tables = load_contract().tables
+
+    @dg.multi_asset(
+        name="lake",
+        specs=[
+            *(
+                dg.AssetSpec(
+                    LAKE_KEYS[key],
+                    group_name="lake",
+                    description=table.description,
+                    kinds={"parquet"},
+                    metadata={
+                        "dagster/column_schema": dg.TableSchema(
+                            [
+                                dg.TableColumn(column.name, column.data_type, column.description)
+                                for column in table.columns
+                            ]
+                        )
+                    },
+                    skippable=True,
+                )
+                for key, table in tables.items()
+            ),
+            dg.AssetSpec(
+                DELIVERIES,
+                group_name="lake",
+                description="The manifest: one row per delivery and table, every row accounted for.",
+                kinds={"parquet"},
+                skippable=True,
+            ),
+        ],
+        can_subset=True,
+        required_resource_keys=NEEDS,
+    )
+    def lake(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        """Takes stock of what was delivered."""
+        shop: Workshop = context.resources.workshop
+        with shop.step("Take stock of the lake"):
+            stock = refresh.take_stock(shop.home)
+        absent = sorted(source for source, present in stock.sources.items() if not present)
+        for key, said in stock.tables.items():
+            if LAKE_KEYS[key] in context.selected_asset_keys:
+                yield dg.MaterializeResult(
+                    LAKE_KEYS[key],
+                    metadata={
+                        "dagster/row_count": said.rows_accepted,
+                        "rows_read": said.rows_read,
+                        "rows_superseded": said.rows_superseded,
+                        "rows_rejected": said.rows_rejected,
+                        "rows_erased": said.rows_erased,
+                        "deliveries": said.deliveries,
+                        "last_received_at": _instant(said.last_received_at),
+                        "notices": dg.MetadataValue.md("\n".join(f"- {notice}" for notice in said.notices) or "none"),
+                    },
+                )
+        if DELIVERIES in context.selected_asset_keys:
+            yield dg.MaterializeResult(
+                DELIVERIES,
+                metadata={
+                    "sequence": stock.sequence,
+                    "absent_sources": ", ".join(absent) or "none",
+                    "tables": dg.MetadataValue.md(
+                        charts.markdown_table(
+                            ("table", "deliveries", "read", "accepted", "superseded", "rejected", "erased"),
+                            (
+                                (
+                                    s.table.full_name,
+                                    s.deliveries,
+                                    s.rows_read,
+                                    s.rows_accepted,
+                                    s.rows_superseded,
+                                    s.rows_rejected,
+                                    s.rows_erased,
+                                )
+                                for s in stock.tables.values()
+                                if s.deliveries
+                            ),
+                        )
+                    ),
+                },
+            )
+
+    @dg.asset(
+        key=CLOCK,
+        deps=[LAKE_KEYS["shop", "orders"], DELIVERIES],
+        group_name="lake",
+        description="The as_of of the run: an exclusive bound on what is known.",
+        config_schema={"as_of": dg.Field(dg.Noneable(str), default_value=None, is_required=False)},
+        required_resource_keys=NEEDS,
+    )
+    def clock(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        shop: Workshop = context.resources.workshop
+        with shop.step("Set the clock"):
+            as_of = refresh.load_clock(shop.home, context.op_execution_context.op_config["as_of"], datetime.now(UTC))
+        shown = as_of.describe(shop.home.timezone)
+        shop.tally.facts["as_of"] = shown
+        shop.reporter.note(f"as of {shown}")
+        return dg.MaterializeResult(metadata={"as_of": _instant(as_of.instant), "origin": as_of.origin, "shown": shown})
+
+    return [lake, clock]
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """One dbt stage as an op."""
+
+    name: str
+    title: str
+    manifest: Mapping[str, Any]
+    translator: Translator
+
+    def assets(self) -> dg.AssetsDefinition:
+        @dbt_assets(
+            manifest=self.manifest,
+            selector=self.name,
+            name=f"dbt_{self.name}",
+            dagster_dbt_translator=self.translator,
+            pool=POOL,
+            required_resource_keys=NEEDS,
+            retry_policy=RETRY,
+        )
+        def stage(context: dg.AssetExecutionContext) -> Iterator[Any]:
+            yield from self.run(context, context.resources.workshop)
+
+        return stage
+
+    def run(self, context: dg.AssetExecutionContext, shop: Workshop) -> Iterator[Any]:
+        """Build the stage in this process, then tell Dagster what became of each model and test."""
+        whole = self.translator_keys()
+        wanted = set(context.selected_asset_keys)
+        names = None if wanted == set(whole) else sorted(whole[key] for key in wanted)
+        with shop.step(self.title, total=self.size() if names is None else None) as tick:
+            report = shop.dbt.build(self.name, names=names, on_node=lambda node: tick(node.name))
+            looks = self.look(shop, report)
+        shop.tally.models += report.models_built
+        shop.tally.checks_passed += report.tests_passed
+        yield from self.events(context, shop, report, looks)
+        with shop.step(self.title):
+            report.raise_if_failed()
+
+    def translator_keys(self) -> dict[dg.AssetKey, str]:
+        """Asset key -> name of every model and seed of the stage."""
+        from dagster_dbt.utils import select_unique_ids
+
+        found = select_unique_ids("fqn:*", "", self.name, None, self.manifest)
+        nodes = [self.manifest["nodes"][name] for name in found if name.startswith(("model.", "seed."))]
+        return {self.translator.get_asset_key(node): node["name"] for node in nodes}
+
+    def size(self) -> int:
+        """How many nodes the stage has, for a progress bar."""
+        from dagster_dbt.utils import select_unique_ids
+
+        return len([n for n in select_unique_ids("fqn:*", "", self.name, None, self.manifest) if "source." not in n])
+
+    def look(self, shop: Workshop, report: StageReport) -> dict[str, dict[str, Any]]:
+        """What is worth looking at on the models that were built, by model."""
+        built = {node.name for node in report.nodes if node.ok and not node.is_test}
+        if not built & set(LOOKS):
+            return {}
+        with warehouse(shop.settings, shop.home) as connection:
+            return {name: look(connection) for name, look in LOOKS.items() if name in built}
+
+    def events(
+        self,
+        context: dg.AssetExecutionContext,
+        shop: Workshop,
+        report: StageReport,
+        looks: Mapping[str, Mapping[str, Any]],
+    ) -> Iterator[Any]:
+        """Materializations of what was built and results of what was tested."""
+        checks = {key.name: key for key in context.selected_asset_check_keys}
+        for node in report.nodes:
+            said = self.manifest["nodes"].get(node.unique_id)
+            if node.resource_type == "test" and node.name in checks and node.status != "skipped":
+                if node.status == "warn":
+                    shop.tally.unheeded.append(node.name)
+                yield _check_result(checks[node.name], node)
+            elif said is not None and not node.is_test and node.ok:
+                key = self.translator.get_asset_key(said)
+                if key in context.selected_asset_keys:
+                    rows = {} if node.rows is None else {"dagster/row_count": node.rows}
+                    timing = {"seconds": round(node.seconds, 3)}
+                    yield dg.MaterializeResult(key, metadata={**timing, **rows, **looks.get(node.name, {})})
+        slow = sorted(report.nodes, key=lambda node: -node.seconds)[:5]
+        context.log.info(
+            f"{report.models_built} models, {report.tests_passed} checks passed; slowest: "
+            + ", ".join(f"{node.name} {node.seconds:.1f} s" for node in slow)
+        )
+
+
+def dbt_stages(manifest: Mapping[str, Any], translator: Translator) -> list[dg.AssetsDefinition]:
+    """The dbt models and their tests, one op per stage."""
+    titles = {
+        "core": "Build staging, marts and features",
+        "customers": "Build the customer marts",
+        "audiences": "Build segments and audiences",
+    }
+    return [_Stage(name, title, manifest, translator).assets() for name, title in titles.items()]
+
+
+def ml_assets() -> list[dg.AssetsDefinition]:
+    """Constants and scores that Python learns from the features; dbt reads them back."""
+
+    @dg.asset(
+        key=FITS,
+        deps=[_model("features", name) for name in ("feat_fit_candidates", "feat_repurchase_gaps")],
+        group_name="ml",
+        kinds={"python"},
+        description="RFM cut points and the repurchase gap, learned on purpose and kept: made when there are none.",
+        pool=POOL,
+        required_resource_keys=NEEDS,
+        retry_policy=RETRY,
+    )
+    def fits(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        shop: Workshop = context.resources.workshop
+        with shop.step("Look up the fits"):
+            report = refresh.ensure_fits(shop.settings, shop.home)
+        return dg.MaterializeResult(metadata=_shown(report))
+
+    @dg.asset(
+        key=CLUSTERS,
+        deps=[_model("features", "feat_customers"), _model("features", "feat_rfm")],
+        group_name="ml",
+        kinds={"python", "scikitlearn"},
+        description="Natural groups of customers, named from their profile.",
+        pool=POOL,
+        required_resource_keys=NEEDS,
+        retry_policy=RETRY,
+    )
+    def clusters(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        shop: Workshop = context.resources.workshop
+        with shop.step("Group the customers into clusters"):
+            report = refresh.find_clusters(shop.settings, shop.home)
+        return dg.MaterializeResult(metadata=_shown(report))
+
+    @dg.asset(
+        key=CHURN,
+        deps=[_model("features", "feat_customers"), _model("features", "outcomes")],
+        group_name="ml",
+        kinds={"python", "scikitlearn"},
+        description="Probability of no order in the next 180 days, trained on earlier anchors and judged on later ones.",
+        pool=POOL,
+        required_resource_keys=NEEDS,
+        retry_policy=RETRY,
+    )
+    def churn_scores(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        shop: Workshop = context.resources.workshop
+        with shop.step("Score the risk of churn"):
+            report = refresh.score_churn(shop.settings, shop.home)
+        return dg.MaterializeResult(metadata=_shown(report))
+
+    return [fits, clusters, churn_scores]
+
+
+def activation_assets() -> list[dg.AssetsDefinition]:
+    """The release, the plan and the sync."""
+
+    @dg.asset(
+        key=RELEASE,
+        deps=[
+            _model("activation", name)
+            for name in ("segment_memberships", "sendable_audience", "audience_funnel", "sync_profiles")
+        ],
+        group_name="activation",
+        kinds={"parquet"},
+        description="A numbered, immutable set of memberships and mapped profiles.",
+        pool=POOL,
+        required_resource_keys=NEEDS,
+        retry_policy=RETRY,
+    )
+    def release(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        shop: Workshop = context.resources.workshop
+        with shop.step("Freeze the release"):
+            frozen = refresh.freeze_release(shop.settings, shop.home)
+        shop.tally.facts["release"] = frozen.number
+        sizes = sorted(frozen.segments.items(), key=lambda entry: -entry[1])
+        return dg.MaterializeResult(
+            metadata={
+                **frozen.summary(),
+                "segment_sizes": dg.MetadataValue.md(charts.markdown_table(("segment", "customers"), sizes)),
+            }
+        )
+
+    @dg.asset(
+        key=PLAN,
+        deps=[RELEASE],
+        group_name="activation",
+        kinds={"python"},
+        description="What a sync to Mailchimp would change, for review. Made without a call to the platform.",
+        required_resource_keys=NEEDS,
+    )
+    def mailchimp_plan(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        from activation import plan
+
+        shop: Workshop = context.resources.workshop
+        with shop.step("Plan the sync"):
+            made = plan.make(shop.settings, shop.home, DESTINATION)
+        shop.tally.facts["plan"] = made.hash
+        tags = sorted({*made.tag_adds, *made.tag_removes})
+        changes = [(tag, made.tag_adds.get(tag, 0), made.tag_removes.get(tag, 0)) for tag in tags]
+        return dg.MaterializeResult(
+            metadata={
+                **made.summary(),
+                "funnel": dg.MetadataValue.md(charts.markdown_table(("step", "addresses"), made.funnel)),
+                "tags": dg.MetadataValue.md(charts.markdown_table(("tag", "to add", "to remove"), changes)),
+            }
+        )
+
+    @dg.asset(
+        key=SYNC,
+        deps=[PLAN],
+        group_name="activation",
+        kinds={"python"},
+        description="Carries out the newest kept plan, and nothing beyond it. Without an API key: at the sandbox.",
+        required_resource_keys=NEEDS,
+        retry_policy=RETRY,
+    )
+    def mailchimp_sync(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        shop: Workshop = context.resources.workshop
+        with shop.step("Carry out the plan"):
+            report = refresh.apply_plan(shop.settings, shop.home, DESTINATION)
+        return dg.MaterializeResult(metadata=report.summary())
+
+    return [release, mailchimp_plan, mailchimp_sync]
+
+
+def publishing_assets(manifest: Mapping[str, Any], marts: list[dg.AssetKey]) -> list[dg.AssetsDefinition]:
+    """What BI reads."""
+
+    @dg.asset(
+        key=PUBLISHED,
+        deps=[*marts, RELEASE],
+        group_name="publishing",
+        kinds={"duckdb", "parquet"},
+        description="Read-only copies of the marts without personal columns, replaced as a whole.",
+        freshness_policy=DAILY,
+        pool=POOL,
+        required_resource_keys=NEEDS,
+        retry_policy=RETRY,
+    )
+    def published_marts(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        shop: Workshop = context.resources.workshop
+        with shop.step("Publish the marts") as tick:
+            before = publishing.read_publication(shop.home)
+            publication = refresh.publish_marts(
+                shop.settings, shop.home, manifest, shop.tally, now=datetime.now(UTC), progress=tick
+            )
+        changed = publishing.changes(before, publication)
+        shop.tally.facts["changed_tables"] = changed
+        return dg.MaterializeResult(
+            metadata={
+                "folder": dg.MetadataValue.path(str(shop.home.published)),
+                "changed_tables": ", ".join(changed) or "none: everything is as it was",
+                "tables": dg.MetadataValue.md(
+                    charts.markdown_table(
+                        ("table", "rows", "personal columns left out"),
+                        ((table.name, table.rows, ", ".join(table.left_out)) for table in publication.tables),
+                    )
+                ),
+            }
+        )
+
+    return [published_marts]
+
+
+def _model(schema: str, name: str) -> dg.AssetKey:
+    return dg.AssetKey([schema, name])
+
+
+def _shown(report: refresh.LearningReport) -> dict[str, Any]:
+    """A report as metadata: figures as they are, tables and pictures as Markdown."""
+    shown: dict[str, Any] = dict(report.figures)
+    shown |= {name: dg.MetadataValue.md(charts.markdown_table(*table)) for name, table in report.tables.items()}
+    shown |= {name: dg.MetadataValue.md(charts.markdown_image(png, name)) for name, png in report.pictures.items()}
+    return shown
+
+
+def _rfm_look(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    counts, names = refresh.rfm_grid(connection)
+    image = charts.markdown_image(charts.rfm_heat_map(counts, names), "customers by recency and frequency score")
+    return {"heat_map": dg.MetadataValue.md(image), "current_customers": sum(counts.values())}
+
+
+def _lifecycle_look(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    return {
+        "stages": dg.MetadataValue.md(
+            charts.markdown_table(("stage", "customers"), refresh.lifecycle_stages(connection))
+        )
+    }
+
+
+def _funnel_look(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    steps = refresh.audience_funnel(connection)
+    return {
+        "funnel": dg.MetadataValue.md(charts.markdown_image(charts.funnel_chart(steps), "audience funnel")),
+        "steps": dg.MetadataValue.md(charts.markdown_table(("step", "addresses"), steps)),
+    }
+
+
+def _segments_look(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    return {
+        "sizes": dg.MetadataValue.md(charts.markdown_table(("segment", "customers"), refresh.segment_sizes(connection)))
+    }
+
+
+# Model -> what to show on it.
+LOOKS: Mapping[str, Callable[[duckdb.DuckDBPyConnection], dict[str, Any]]] = {
+    "customer_rfm": _rfm_look,
+    "customer_lifecycle": _lifecycle_look,
+    "audience_funnel": _funnel_look,
+    "segment_memberships": _segments_look,
+}
+
+
+def _check_result(key: dg.AssetCheckKey, node: NodeResult) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=node.status == "pass",
+        asset_key=key.asset_key,
+        check_name=key.name,
+        severity=dg.AssetCheckSeverity.WARN if node.status == "warn" else dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "seconds": round(node.seconds, 3),
+            "failing_rows": node.failures or 0,
+            "message": node.message or "",
+            "file": f"dbt_project/{node.path}",
+        },
+    )
+
+
+def _instant(moment: datetime | None) -> Any:
+    if moment is None:
+        return "never"
+    return dg.MetadataValue.timestamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))

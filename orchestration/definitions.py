@@ -1,0 +1,83 @@
+"""Dagster's definitions: `dagster dev -m orchestration.definitions`, or `mailwright ui`.
+
+Building them reads dbt's manifest (parsed ahead, again only when the project's files changed) and needs no warehouse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from core.home import Home, open_home
+from core.settings import Settings, load_settings
+from orchestration import assets, checks, jobs
+from orchestration.dbt import DbtRunner, read_manifest
+from orchestration.runs import prepare_dagster_home, sole_run
+from orchestration.workshop import PATIENCE_SECONDS, Workshop
+
+if TYPE_CHECKING:
+    from dagster import InitResourceContext
+
+
+def build_definitions(settings: Settings, home: Home, workshop: Workshop | None = None) -> dg.Definitions:
+    """Everything that Dagster knows of one home.
+
+    Args:
+        workshop: what the steps share, given by who runs the job in its own process; by default each run makes its
+            own, once it is the only run at work.
+
+    Raises:
+        RefreshError: the dbt project can't be parsed.
+    """
+    dbt = workshop.dbt if workshop is not None else DbtRunner(settings, home)
+    manifest = read_manifest(dbt.prepare())
+    translator = assets.Translator()
+    stages = assets.dbt_stages(manifest, translator)
+    marts = sorted(
+        {
+            key
+            for stage in stages
+            for key in stage.keys
+            if key.path[0] == "marts" or key.path[-1] in ("segment_memberships", "audience_funnel")
+        }
+    )
+    return dg.Definitions(
+        assets=[
+            *assets.lake_assets(),
+            *stages,
+            *assets.ml_assets(),
+            *assets.activation_assets(),
+            *assets.publishing_assets(manifest, marts),
+        ],
+        asset_checks=[checks.expectation_checks("raw"), checks.expectation_checks("marts")],
+        jobs=[jobs.refresh_job()],
+        schedules=[jobs.daily(home)],
+        sensors=[jobs.on_delivery(home)],
+        executor=dg.in_process_executor,
+        resources={"workshop": _given(workshop) if workshop is not None else _own(settings, home)},
+    )
+
+
+def _given(workshop: Workshop) -> dg.ResourceDefinition:
+    return dg.ResourceDefinition.hardcoded_resource(workshop, "What the steps of this run share")
+
+
+def _own(settings: Settings, home: Home) -> dg.ResourceDefinition:
+    def open_workshop(context: InitResourceContext) -> Iterator[Workshop]:
+        run_id = context.run.run_id if context.run is not None else "none"
+        log = context.log
+        with sole_run(home, run_id, wait_seconds=PATIENCE_SECONDS, notify=log.info if log else None):
+            yield Workshop(settings, home)
+
+    return dg.ResourceDefinition(open_workshop, description="What the steps of a run share; held by one run at a time")
+
+
+@dg.definitions
+def definitions() -> dg.Definitions:
+    """The home that the environment names."""
+    settings = load_settings()
+    home = open_home(settings)
+    prepare_dagster_home(home)
+    return build_definitions(settings, home)

@@ -1,0 +1,263 @@
+"""The steps of a refresh, each callable without Dagster: settings and home in, a report out.
+
+In order: `take_stock`, `load_clock`, `check("raw")`, `build("core")`, `learn_fits`, `find_clusters` and `score_churn`,
+`build("customers")`, `check("marts")`, `build("audiences")`, `freeze_release`, `publish_marts`, `make_plan`. Each opens
+the warehouse late and closes it early, so that between steps anyone else may have it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from core.clock import AsOf, resolve_as_of, write_clock
+from core.contract import Table, load_contract
+from core.errors import RefreshError
+from core.home import Home
+from core.settings import Settings
+from core.warehouse import warehouse
+from orchestration.progress import Reporter, Tick
+from orchestration.workshop import PATIENCE_SECONDS, Tally
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from activation.apply import ApplyReport
+    from activation.releases import Release
+    from orchestration.publishing import Publication
+
+
+@dataclass(frozen=True)
+class TableStock:
+    """What the lake holds of one table, over all deliveries."""
+
+    table: Table
+    deliveries: int
+    rows_read: int
+    rows_accepted: int
+    rows_superseded: int
+    rows_rejected: int
+    rows_erased: int
+    last_received_at: datetime | None
+    historical: bool
+    notices: tuple[str, ...] = ()
+
+    @property
+    def balances(self) -> bool:
+        """Rows read = accepted + superseded + rejected + erased."""
+        counted = self.rows_accepted + self.rows_superseded + self.rows_rejected + self.rows_erased
+        return self.rows_read == counted
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What the lake holds."""
+
+    tables: Mapping[tuple[str, str], TableStock]
+    sequence: int = 0
+    unbalanced: tuple[str, ...] = field(default=())
+
+    @property
+    def sources(self) -> dict[str, bool]:
+        """Every source of the contract, and whether anything of it was ever delivered."""
+        found: dict[str, bool] = {}
+        for (source, _), stock in self.tables.items():
+            found[source] = found.get(source, False) or stock.deliveries > 0
+        return found
+
+
+def take_stock(home: Home) -> Stock:
+    """Read the manifest of deliveries and check that every row is accounted for.
+
+    Raises:
+        RefreshError: nothing was delivered yet.
+    """
+    stock = read_stock(home)
+    if not stock.sources.get("shop"):
+        raise RefreshError(
+            f"no orders were delivered to the home at {home.root} yet: `mailwright sample online-retail` loads the"
+            " bundled retailer, `mailwright load shop orders=FILE order_lines=FILE` your own"
+        )
+    return stock
+
+
+def read_stock(home: Home) -> Stock:
+    """What the lake holds; an empty lake is no error."""
+    from ingestion import manifest
+
+    rows = manifest.read(home)
+    tables: dict[tuple[str, str], TableStock] = {}
+    for table in load_contract().tables.values():
+        mine = sorted(
+            (row for row in rows if (row.source, row.table_name) == (table.source, table.name)),
+            key=lambda row: row.sequence,
+        )
+        tables[table.source, table.name] = TableStock(
+            table,
+            len(mine),
+            sum(row.rows_read for row in mine),
+            sum(row.rows_accepted for row in mine),
+            sum(row.rows_superseded for row in mine),
+            sum(row.rows_rejected for row in mine),
+            sum(row.rows_erased for row in mine),
+            max((row.received_at for row in mine), default=None),
+            all(row.historical for row in mine),
+            tuple(notice for row in mine for notice in row.notices),
+        )
+    unbalanced = tuple(
+        f"{row.source}.{row.table_name} of delivery {row.delivery_id}"
+        for row in rows
+        if row.rows_read != row.rows_accepted + row.rows_superseded + row.rows_rejected + row.rows_erased
+    )
+    return Stock(tables, max((row.sequence for row in rows), default=0), unbalanced)
+
+
+def load_clock(home: Home, given: str | None, now: datetime) -> AsOf:
+    """Decide the as_of of the run and write it where dbt reads it.
+
+    Raises:
+        MailwrightError: `given` is no date, or lies in the future.
+    """
+    as_of = resolve_as_of(home, given, now)
+    write_clock(home, as_of.instant)
+    return as_of
+
+
+@dataclass(frozen=True)
+class LearningReport:
+    """What a learning step did, ready to be shown.
+
+    Attributes:
+        figures: single values by name.
+        tables: name -> (header, rows).
+        pictures: name -> PNG.
+    """
+
+    figures: Mapping[str, Any]
+    tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]] = field(default_factory=dict)
+    pictures: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def freeze_release(settings: Settings, home: Home) -> Release:
+    """Freeze the audiences as they are into a release, unless they equal the newest one."""
+    from activation import releases
+
+    with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:
+        return releases.freeze(settings, home, connection)
+
+
+def publish_marts(
+    settings: Settings,
+    home: Home,
+    manifest: Mapping[str, Any],
+    tally: Tally,
+    *,
+    now: datetime,
+    progress: Callable[[str], None] | None = None,
+) -> Publication:
+    """Publish the marts, with what `mailwright status` shows of the run that made them."""
+    from orchestration.publishing import publish
+
+    facts = {key: str(value) for key, value in tally.facts.items() if key in ("release", "plan")}
+    facts |= {"checks": tally.checks, "models": str(tally.models)}
+    as_of = datetime.fromisoformat(json.loads(home.clock.read_text())["as_of"]).replace(tzinfo=UTC)
+    with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:
+        facts |= {name: str(value) for name, value in headline(connection).items()}
+    return publish(settings, home, manifest, as_of=as_of, finished_at=now, facts=facts, progress=progress)
+
+
+def apply_plan(
+    settings: Settings, home: Home, destination: str, *, plan_hash: str | None = None, reporter: Reporter | None = None
+) -> ApplyReport:
+    """Carry out a kept plan; at the sandbox, which is started if need be, when no API key is set.
+
+    Args:
+        plan_hash: which plan; the newest by default.
+
+    Raises:
+        PlanError: there is no such plan, or it is out of date.
+        DestinationError: the platform can't be reached or refuses us.
+    """
+    from activation import apply, plan
+
+    kept = plan.read(home, destination, plan_hash)
+    start_sandbox_if_needed(settings, home)
+    with (reporter or Reporter()).step("Carry out the plan", total=kept.operations or None) as tick:
+        return apply.apply(settings, home, kept, progress=_stepwise(tick))
+
+
+def start_sandbox_if_needed(settings: Settings, home: Home) -> None:
+    """Start the sandbox unless it runs, or a real account is set."""
+    if settings.mailchimp_api_key is None:
+        from activation.sandbox import process
+
+        process.start(settings, home)
+
+
+def rfm_grid(connection: duckdb.DuckDBPyConnection) -> tuple[dict[tuple[int, int], int], dict[tuple[int, int], str]]:
+    """Customers, and the grid's names, by (r_score, f_score), at the current as_of."""
+    rows = connection.execute(
+        """
+        select r_score, f_score, any_value(rfm_segment), count(*)
+        from marts.customer_rfm
+        where as_of = (select max(as_of) from marts.customer_rfm)
+        group by r_score, f_score
+        """
+    ).fetchall()
+    return {(r, f): count for r, f, _, count in rows}, {(r, f): name for r, f, name, _ in rows}
+
+
+def lifecycle_stages(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int]]:
+    """Customers by stage at the current as_of, the largest stage first."""
+    return connection.execute(
+        """
+        select stage, count(*) from marts.customer_lifecycle
+        where as_of = (select max(as_of) from marts.customer_lifecycle)
+        group by stage order by count(*) desc, stage
+        """
+    ).fetchall()
+
+
+def audience_funnel(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int]]:
+    """Steps of the audience funnel with the addresses left after each."""
+    return connection.execute("select step, addresses from activation.audience_funnel order by step_number").fetchall()
+
+
+def segment_sizes(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int]]:
+    """Segments with their members, the largest first."""
+    return connection.execute(
+        "select segment, count(*) from activation.segment_memberships group by segment order by count(*) desc, segment"
+    ).fetchall()
+
+
+def _stepwise(tick: Tick) -> Callable[[int, int], None]:
+    """Turn "so many of so many are done" into one tick per thing done."""
+    told = 0
+
+    def progress(done: int, total: int) -> None:
+        nonlocal told
+        for _ in range(done - told):
+            tick("")
+        told = done
+
+    return progress
+
+
+def headline(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+    """The few numbers that sum a refresh up."""
+    found = connection.execute(
+        """
+        select
+            (select count(*) from marts.dim_customers) as customers,
+            (select count(*) from marts.fct_orders) as orders,
+            (select count(*) from marts.fct_orders where customer_id is null) as unattributed_orders,
+            (select count(distinct segment) from activation.segment_memberships) as segments,
+            (select count(*) from activation.sendable_audience where is_sendable) as sendable_addresses
+        """
+    )
+    names = [column[0] for column in found.description]
+    row = found.fetchone()
+    return dict(zip(names, row, strict=True)) if row else {}

@@ -1,0 +1,199 @@
+"""What the commands show, for people: summaries and tables without a word of personal data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from core.home import Home
+from core.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from activation.plan import Plan
+    from orchestration.workshop import Tally
+
+
+def pairs(console: Console, said: Mapping[str, Any], title: str | None = None) -> None:
+    """Label to value, one per line."""
+    if title:
+        console.print(f"\n[bold]{title}[/bold]")
+    width = max((len(label) for label in said), default=0)
+    for label, value in said.items():
+        console.print(f"  {label.replace('_', ' '):<{width}}  {_shown(value)}", highlight=False, soft_wrap=True)
+
+
+def table(console: Console, header: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+    """Rows under a header; numbers to the right."""
+    from rich.table import Table
+
+    if title:
+        console.print(f"\n[bold]{title}[/bold]")
+    shown = Table(box=None, pad_edge=False, padding=(0, 2))
+    for position, name in enumerate(header):
+        number = bool(rows) and all(isinstance(row[position], int | float) for row in rows)
+        shown.add_column(name, justify="right" if number else "left", header_style="dim", overflow="fold")
+    for row in rows:
+        shown.add_row(*(_shown(value) for value in row))
+    console.print(shown, highlight=False)
+
+
+def refresh_summary(console: Console, home: Home, tally: Tally) -> None:
+    """What a refresh did."""
+    facts = tally.facts
+    changed = facts.get("changed_tables", [])
+    pairs(
+        console,
+        {
+            "as of": facts.get("as_of", ""),
+            "models built": tally.models,
+            "checks": tally.checks,
+            "published": f"{home.published / 'marts.duckdb'} "
+            + (f"({len(changed)} tables changed)" if changed else "(nothing changed)"),
+            "release": facts.get("release", "none"),
+            "seconds": f"{sum(tally.seconds.values()):.0f}",
+        },
+    )
+    for name in tally.unheeded:
+        console.print(f"  [yellow]warning:[/yellow] check {name} did not pass", highlight=False, soft_wrap=True)
+    console.print("Next: mailwright plan mailchimp, mailwright status, or mailwright ui")
+
+
+def plan_summary(console: Console, plan: Plan) -> None:
+    """What a plan would change."""
+    pairs(console, plan.summary())
+    if plan.is_empty:
+        return
+    table(console, ("step", "addresses"), plan.funnel, "Who is in it")
+    tags = sorted({*plan.tag_adds, *plan.tag_removes})
+    if tags:
+        rows = [(tag, plan.tag_adds.get(tag, 0), plan.tag_removes.get(tag, 0)) for tag in tags]
+        table(console, ("tag", "to add", "to remove"), rows, "Tags")
+    if plan.updates_by_field:
+        table(console, ("field", "contacts"), sorted(plan.updates_by_field.items()), "Fields that change")
+    console.print("\nNothing was sent. To carry it out: mailwright apply " + plan.destination)
+
+
+def show_status(console: Console, settings: Settings, home: Home) -> None:
+    """Everything that can be known of a home without opening its warehouse."""
+    from activation import releases
+    from orchestration.publishing import read_publication, segment_sizes
+    from orchestration.refresh import read_stock
+
+    pairs(
+        console,
+        {
+            "home": home.root,
+            "timezone": home.timezone,
+            "currency": home.currency,
+            "as of": local_date(home) if home.as_of else "follows the clock",
+        },
+    )
+    stock = read_stock(home)
+    rows = [
+        (
+            said.table.full_name,
+            said.deliveries,
+            said.rows_accepted,
+            said.rows_superseded,
+            said.rows_rejected,
+            _local(said.last_received_at, home),
+        )
+        for said in stock.tables.values()
+        if said.deliveries
+    ]
+    if rows:
+        header = ("table", "deliveries", "accepted", "superseded", "rejected", "last received")
+        table(console, header, rows, "Deliveries")
+    else:
+        console.print("\nNothing was delivered yet: mailwright sample online-retail, or mailwright load")
+    if absent := [source for source, present in stock.sources.items() if not present]:
+        console.print(f"  [dim]without: {', '.join(absent)}[/dim]", highlight=False, soft_wrap=True)
+    publication = read_publication(home)
+    if publication is None:
+        console.print("\nNot refreshed yet: mailwright refresh")
+    else:
+        said = {
+            "as of": _local(publication.as_of, home),
+            "finished": _local(publication.finished_at, home),
+            **publication.facts,
+            "published tables": len(publication.tables),
+        }
+        pairs(console, said, "Last refresh")
+        sizes = [(name, count) for name, count, _ in segment_sizes(home)]
+        table(console, ("segment", "customers"), sizes, "Segments")
+    release = releases.latest(home)
+    console.print("\n[bold]Activation[/bold]")
+    said_release = (
+        f"{release.number}, {release.counts['profiles']:,} sendable contacts" if release is not None else "none yet"
+    )
+    pairs(console, {"release": said_release, "plan": _newest_plan(home), "mailchimp": sandbox_line(settings, home)})
+
+
+def sandbox_line(settings: Settings, home: Home) -> str:
+    """Whether the sandbox runs, and what it holds."""
+    from activation.sandbox import process
+
+    if settings.mailchimp_api_key is not None:
+        return "the real account (an API key is set)"
+    running = process.status(home)
+    holds = sandbox_contents(home)
+    said = f"sandbox at {running.url}" if running is not None else "sandbox, not running (mailwright sandbox start)"
+    return f"{said}: {holds['contacts']:,} contacts, {holds['tags']:,} tags" if holds else said
+
+
+def sandbox_contents(home: Home) -> dict[str, int]:
+    """Contacts, tags and taggings that the sandbox holds; empty if it was never started."""
+    import sqlite3
+    from contextlib import closing
+
+    from activation.sandbox.account import DATABASE
+
+    path = home.sandbox / DATABASE
+    if not path.exists():
+        return {}
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
+        try:
+            counted = connection.execute(
+                "select (select count(*) from members where status = 'subscribed'),"
+                " (select count(*) from segments), (select count(*) from segment_members)"
+            ).fetchone()
+        except sqlite3.OperationalError:  # made, but never served
+            return {}
+    return dict(zip(("contacts", "tags", "taggings"), counted, strict=True))
+
+
+def local_date(home: Home) -> str:
+    """The home's natural as_of, for people."""
+    return _local(home.as_of, home) if home.as_of else "now"
+
+
+def _newest_plan(home: Home) -> str:
+    from activation import plan
+    from core.errors import PlanError
+
+    try:
+        made = plan.read(home, "mailchimp")
+    except PlanError:
+        return "none yet"
+    changes = "nothing to do" if made.is_empty else f"{made.operations:,} changes"
+    return f"{made.hash} of release {made.release}: {changes}"
+
+
+def _local(moment: Any, home: Home) -> str:
+    from datetime import UTC
+
+    if moment is None:
+        return "never"
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return str(aware.astimezone(ZoneInfo(home.timezone)).strftime("%Y-%m-%d %H:%M"))
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.3g}" if isinstance(value, float) else str(value)
