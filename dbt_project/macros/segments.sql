@@ -14,3 +14,20 @@
     {%- endfor -%}
     {{ return(names | sort) }}
 {%- endmacro %}
+
+{% macro sorted_list(value) -%}
+    {#- All values of a group as a list in their own order. -#}
+    {{ return(adapter.dispatch("sorted_list", "mailwright")(value)) }}
+{%- endmacro %}
+
+{% macro duckdb__sorted_list(value) -%}
+    list({{ value }} order by {{ value }})
+{%- endmacro %}
+
+{% macro empty_list() -%}
+    {{ return(adapter.dispatch("empty_list", "mailwright")()) }}
+{%- endmacro %}
+
+{% macro duckdb__empty_list() -%}
+    cast([] as varchar[])
+{%- endmacro %}
