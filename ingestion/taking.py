@@ -219,7 +219,13 @@ def _store(
         f" from ({part.typed}) where {part.is_right}"
         for part in parts
     )
-    return _count(connection, f"copy ({rows}) to {literal(target)} ({PARQUET_OPTIONS})")
+    # Pushed down into the conversions, the filter would compute most of them twice: 4.3 s instead of 1.3 s for a million
+    # web events.
+    connection.execute("set disabled_optimizers = 'filter_pushdown'")
+    try:
+        return _count(connection, f"copy ({rows}) to {literal(target)} ({PARQUET_OPTIONS})")
+    finally:
+        connection.execute("reset disabled_optimizers")
 
 
 def _find_rejects(
