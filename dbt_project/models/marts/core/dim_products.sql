@@ -1,5 +1,9 @@
 with
 
+clock as (
+    select * from {{ ref("stg_lake__clock") }}
+),
+
 products as (
     select * from {{ ref("stg_shop__products") }}
 ),
@@ -7,26 +11,22 @@ products as (
 -- A product that was sold is a product, whether or not the catalogue still has it.
 lines as (
     select
-        product_id,
-        description,
-        unit_price,
-        is_goods,
-        occurred_at,
-        known_at,
-        cast(row_number as varchar) as row_number
-    from {{ ref("stg_shop__order_lines") }}
+        order_lines.product_id,
+        order_lines.description,
+        order_lines.unit_price,
+        order_lines.is_goods
+    from {{ ref("stg_shop__order_lines") }} as order_lines
+    inner join clock on order_lines.known_at < clock.as_of
 
     union all
 
     select
-        product_id,
-        description,
-        unit_price,
-        is_goods,
-        sold_at as occurred_at,
-        known_at,
-        cast(row_number as varchar) as row_number
-    from {{ ref("stg_pos__sales") }}
+        sales.product_id,
+        sales.description,
+        sales.unit_price,
+        sales.is_goods
+    from {{ ref("stg_pos__sales") }} as sales
+    inner join clock on sales.known_at < clock.as_of
 ),
 
 descriptions as (
@@ -43,7 +43,7 @@ descriptions as (
 names as (
     select
         product_id,
-        description as name
+        {{ text("description") }} as name
     from descriptions
     qualify row_number() over (
         partition by product_id

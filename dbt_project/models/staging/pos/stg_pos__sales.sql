@@ -15,7 +15,7 @@ renamed as (
         row_number,
 
         {{ email_address("email") }} as email,
-        {{ text("description") }} as description,
+        description,
         upper(trim(currency)) as currency,
 
         quantity,

@@ -13,7 +13,7 @@ renamed as (
         delivery_id,
         row_number,
 
-        {{ text("description") }} as description,
+        description,
         upper(trim(currency)) as currency,
 
         quantity,
