@@ -1,0 +1,280 @@
+"""Figures as PNG bytes, for the metadata of Dagster's assets. They show counts and means, never a person."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from ml.churn import ChurnReport
+    from ml.clusters import ClusterReport
+
+INK = "#1f2933"
+MUTED = "#7b8794"
+GRID = "#e4e7eb"
+MAIN = "#0b7285"
+ACCENT = "#e8590c"
+LIGHT = "#99d0da"
+DRAWN_MIN = 10  # customers: the share among fewer is noise
+
+_LABELS = {
+    "recency_days": "Days since order",
+    "frequency": "Order dates",
+    "monetary": "Monetary value",
+    "average_order_value": "Basket",
+    "mean_gap_days": "Days between orders",
+    "returns_365": "Returns, 365 d",
+    "sessions_90": "Visits, 90 d",
+    "product_views_90": "Products viewed, 90 d",
+    "carts_90": "Put in cart, 90 d",
+    "clicks_90": "Clicks, 90 d",
+}
+
+
+def rfm_heatmap(counts: Mapping[tuple[int, int], int], segments: Mapping[tuple[int, int], str] | None = None) -> bytes:
+    """Customers by recency score (rows) and frequency score (columns).
+
+    Args:
+        counts: customers by (r_score, f_score); cells that are not named hold none.
+        segments: name of each cell, written into it.
+    """
+    import numpy as np
+
+    grid = np.array([[counts.get((r, f), 0) for f in range(1, 6)] for r in range(5, 0, -1)])
+    figure, axes = _figure(9.0, 5.6)
+    image = axes.imshow(grid, cmap=_ramp(), aspect="auto", vmin=0)
+    _cells(axes, grid, segments)
+    axes.set_xticks(range(5), [str(f) for f in range(1, 6)])
+    axes.set_yticks(range(5), [str(r) for r in range(5, 0, -1)])
+    axes.set_xlabel("Frequency score (5 = most order dates)")
+    axes.set_ylabel("Recency score (5 = most recent)")
+    _title(axes, "Customers by recency and frequency", f"{int(grid.sum()):,} customers with an order in the window")
+    bar = figure.colorbar(image, ax=axes, pad=0.02)
+    bar.set_label("Customers", color=INK)
+    bar.outline.set_visible(False)
+    axes.grid(False)
+    axes.tick_params(length=0)
+    return _png(figure)
+
+
+def cluster_profiles(report: ClusterReport, currency: str = "reporting currency") -> bytes:
+    """Medians of each cluster by feature, coloured against the other clusters. Money is in `currency`."""
+    import numpy as np
+
+    names = [name for name in _LABELS if any(name in cluster.medians for cluster in report.clusters)]
+    values = np.array([[cluster.medians.get(name, np.nan) for name in names] for cluster in report.clusters])
+    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+    shades = (values - low) / np.where(high > low, high - low, 1.0)
+    figure, axes = _figure(11.0, 1.7 + 0.5 * len(report.clusters))
+    axes.imshow(shades, cmap=_ramp(), aspect="auto", vmin=0, vmax=1.15)
+    for row, column in np.ndindex(*values.shape):
+        shown = "–" if np.isnan(values[row, column]) else _short(values[row, column])
+        colour = "white" if shades[row, column] > 0.6 else INK
+        axes.text(column, row, shown, ha="center", va="center", fontsize=10, color=colour)
+    axes.set_xticks(range(len(names)), [_LABELS[name].replace(" ", "\n", 1) for name in names])
+    total = sum(cluster.customers for cluster in report.clusters)
+    axes.set_yticks(
+        range(len(report.clusters)),
+        [
+            f"{cluster.number}  {cluster.name}\n{cluster.customers / total:.0%} of customers"
+            for cluster in report.clusters
+        ],
+    )
+    axes.xaxis.set_ticks_position("top")
+    axes.tick_params(length=0, labelsize=9.5)
+    axes.grid(False)
+    figure.suptitle(
+        f"Cluster profiles: median by feature (money in {currency}), darker = higher than in other clusters",
+        x=0.01,
+        ha="left",
+        fontsize=13,
+        fontweight="bold",
+        color=INK,
+    )
+    return _png(figure)
+
+
+def k_choice(report: ClusterReport) -> bytes:
+    """Silhouette and stability by number of clusters, with the one that was chosen."""
+    from ml.clusters import STABLE
+
+    figure, (left, right) = _figure(9.0, 4.0, columns=2)
+    ks = [candidate.k for candidate in report.candidates]
+    for axes, values, label in (
+        (left, [candidate.silhouette for candidate in report.candidates], "Mean silhouette (-1 to 1)"),
+        (right, [candidate.stability for candidate in report.candidates], "Stability (adjusted Rand index)"),
+    ):
+        axes.plot(ks, values, color=MAIN, linewidth=2, marker="o", zorder=3)
+        if report.k in ks:
+            axes.plot(report.k, values[ks.index(report.k)], marker="o", markersize=11, color=ACCENT, zorder=4)
+            axes.annotate(
+                f"k = {report.k}",
+                (report.k, values[ks.index(report.k)]),
+                xytext=(0, 11),
+                textcoords="offset points",
+                ha="center",
+                color=ACCENT,
+                fontweight="bold",
+            )
+        axes.set_xlabel("Number of clusters k")
+        axes.set_ylabel(label)
+        axes.set_xticks(ks)
+        axes.margins(y=0.25)
+    right.axhline(STABLE, color=MUTED, linewidth=1, linestyle="--")
+    right.annotate("asked", (ks[0], STABLE), xytext=(2, 4), textcoords="offset points", color=MUTED, fontsize=9)
+    _title(left, "How many clusters", "well separated")
+    _title(right, "", "and the same again on resampled customers")
+    return _png(figure)
+
+
+def churn_reliability(report: ChurnReport) -> bytes:
+    """Predicted against observed churn on the evaluation instant, recency alone beside the model."""
+    figure, axes = _figure(9.0, 6.0)
+    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--", zorder=1)
+    axes.annotate(
+        "exact", (0.94, 0.94), xytext=(-6, 6), textcoords="offset points", ha="right", color=MUTED, fontsize=9
+    )
+    for judged, name, colour, marker in (
+        (report.recency, "Recency alone", ACCENT, "s"),
+        (report.model, "Model", MAIN, "o"),
+    ):
+        if judged is None:
+            continue
+        drawn = [row for row in judged.reliability if row.customers >= DRAWN_MIN]
+        predicted, observed = [row.predicted for row in drawn], [row.observed for row in drawn]
+        axes.plot(predicted, observed, color=colour, linewidth=1.5, alpha=0.7, zorder=2)
+        axes.scatter(
+            predicted,
+            observed,
+            s=[12 + 340 * row.customers / max(1, report.customers) for row in drawn],
+            color=colour,
+            marker=marker,
+            zorder=3,
+            edgecolor="white",
+            label=(
+                f"{name}: AUC {judged.auc:.3f} [{judged.auc_low:.3f}, {judged.auc_high:.3f}],"
+                f" Brier {judged.brier:.3f}, ECE {judged.ece:.3f}"
+            ),
+        )
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("Predicted probability of no order in 180 days")
+    axes.set_ylabel("Share that did not order in 180 days")
+    axes.legend(loc="upper left", frameon=False, fontsize=10)
+    evaluated = report.split.evaluation.isoformat() if report.split else "–"
+    _title(
+        axes,
+        "Churn: what was predicted, and what happened",
+        f"{report.customers:,} customers as of {evaluated}, all later than the training data; area = customers",
+    )
+    return _png(figure)
+
+
+def score_distribution(scores: np.ndarray, threshold: float = 0.7) -> bytes:
+    """Customers by churn probability, those above `threshold` apart.
+
+    Args:
+        scores: probabilities, one per customer.
+    """
+    import numpy as np
+
+    figure, axes = _figure(9.0, 4.4)
+    counts, edges = np.histogram(scores, bins=np.linspace(0, 1, 21))
+    above = edges[:-1] >= threshold - 1e-9
+    axes.bar(edges[:-1], counts, width=0.046, align="edge", color=np.where(above, ACCENT, MAIN), zorder=3)
+    share = float(np.mean(np.asarray(scores) > threshold)) if len(scores) else 0.0
+    axes.set_xlim(0, 1)
+    axes.margins(y=0.1)
+    axes.set_xlabel("Predicted probability of no order in 180 days")
+    axes.set_ylabel("Customers")
+    axes.xaxis.grid(False)
+    _title(axes, "Churn scores", f"{len(scores):,} customers, {share:.1%} of them above {threshold:.0%} (orange)")
+    return _png(figure)
+
+
+def audience_funnel(steps: Sequence[tuple[str, int]]) -> bytes:
+    """Addresses that remain after each step of the way to a sendable audience.
+
+    Args:
+        steps: (name of the step, addresses), in order.
+    """
+    figure, axes = _figure(9.0, 1.4 + 0.6 * len(steps))
+    first = max((count for _, count in steps), default=0)
+    positions = range(len(steps))
+    axes.barh(positions, [first] * len(steps), color=GRID, height=0.62, zorder=2)
+    colours = [MAIN] * (len(steps) - 1) + [ACCENT]
+    axes.barh(positions, [count for _, count in steps], color=colours[: len(steps)], height=0.62, zorder=3)
+    for position, (_, count) in enumerate(steps):
+        share = f"{count / first:.0%}" if first else "–"
+        axes.text(first * 1.015, position, f"{count:,}  ({share})", va="center", color=INK, fontsize=10.5)
+    axes.set_yticks(positions, [name.replace("_", " ") for name, _ in steps])
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(1, first) * 1.2)
+    axes.set_xlabel("Addresses")
+    axes.yaxis.grid(False)
+    axes.tick_params(axis="y", length=0)
+    _title(axes, "From addresses to the sendable audience", "each step keeps those of the one before that meet it")
+    return _png(figure)
+
+
+def _figure(width: float, height: float, *, columns: int = 1) -> tuple[Figure, Any]:
+    """A figure of its own, without pyplot's global state. 100 dots per inch: `width` 9 is 900 pixels."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    made = figure.subplots(1, columns)
+    for axes in [made] if columns == 1 else made:
+        for side in ("top", "right", "left", "bottom"):
+            axes.spines[side].set_visible(side == "bottom")
+        axes.spines["bottom"].set_color(MUTED)
+        axes.grid(color=GRID, linewidth=0.8, zorder=0)
+        axes.set_axisbelow(True)
+        axes.tick_params(colors=INK, labelsize=10, length=3)
+        axes.xaxis.label.set_color(INK)
+        axes.yaxis.label.set_color(INK)
+        axes.xaxis.label.set_size(11)
+        axes.yaxis.label.set_size(11)
+    return figure, made
+
+
+def _title(axes: Axes, title: str, subtitle: str) -> None:
+    axes.set_title(f"{title}\n" if title else "\n", loc="left", fontsize=13, fontweight="bold", color=INK, pad=10)
+    axes.text(0, 1.015, subtitle, transform=axes.transAxes, ha="left", va="bottom", fontsize=10, color=MUTED)
+
+
+def _cells(axes: Axes, grid: np.ndarray, segments: Mapping[tuple[int, int], str] | None) -> None:
+    import numpy as np
+
+    top = grid.max() or 1
+    for row, column in np.ndindex(*grid.shape):
+        colour = "white" if grid[row, column] > 0.55 * top else INK
+        axes.text(column, row - 0.12, f"{grid[row, column]:,}", ha="center", va="center", fontsize=12, color=colour)
+        if segments:
+            said = segments.get((5 - row, column + 1), "").replace("_", " ")
+            axes.text(column, row + 0.2, said, ha="center", va="center", fontsize=9, color=colour)
+
+
+def _ramp() -> Any:
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("teal", ["#f4fafb", LIGHT, MAIN, "#084c5a"])
+
+
+def _short(value: float) -> str:
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}".removesuffix(".0")
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    # No software tag: equal figures are equal bytes.
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
