@@ -300,9 +300,7 @@ class _Engine:
             raise failed
         if progress is not None:
             report = self._report
-            progress(
-                report.done_before + report.changed + report.withheld + report.rejected, self._plan.operations
-            )
+            progress(report.done_before + report.changed + report.withheld + report.rejected, self._plan.operations)
         return left
 
     def _batches(self, connection: duckdb.DuckDBPyConnection, phase: int) -> Iterator[list[_Row]]:
@@ -496,5 +494,3 @@ def _only_one(home: Home, destination: str) -> Iterator[None]:
 
 def _naive(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
-
-

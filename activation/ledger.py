@@ -240,9 +240,9 @@ class Ledger:
                 )
             # Whoever begins holds the destination's lock: a run that never ended was killed.
             connection.execute(
-                update(runs).where(and_(runs.c.target == target, runs.c.ended_at.is_(None))).values(
-                    ended_at=at, outcome="killed"
-                )
+                update(runs)
+                .where(and_(runs.c.target == target, runs.c.ended_at.is_(None)))
+                .values(ended_at=at, outcome="killed")
             )
             started = connection.execute(
                 insert(runs).values(

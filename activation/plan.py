@@ -310,9 +310,7 @@ def _create_changes(
     _find_addresses(connection, target, home, release)
 
 
-def _find_addresses(
-    connection: duckdb.DuckDBPyConnection, target: Destination, home: Home, release: Release
-) -> None:
+def _find_addresses(connection: duckdb.DuckDBPyConnection, target: Destination, home: Home, release: Release) -> None:
     """The ledger holds no address: look those of leavers up in this release, then in ever older ones."""
     number: int | None = release.number
     while number is not None:
@@ -420,8 +418,7 @@ def _keep(
             )
         """),
         unsubscribes=actions.get("unsubscribe", 0),
-        held_back=held_contacts
-        + one("select count(*) from tag_candidates") - one("select count(*) from tag_changes"),
+        held_back=held_contacts + one("select count(*) from tag_candidates") - one("select count(*) from tag_changes"),
         unchanged=wanted - upserts - held_contacts,
         funnel=[
             *funnel,

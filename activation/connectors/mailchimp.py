@@ -54,6 +54,7 @@ MERGE_TAGS = {
     "account_type": "MW_ACCOUNT",
     "age_band": "MW_AGE",
     "language": "MW_LANG",
+    "order_count": "MW_ORDERS",
 }
 _NUMBERS = ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "FLOAT", "DOUBLE", "DECIMAL")
 
@@ -180,6 +181,8 @@ class Mailchimp:
 
     def prepare(self, fields: Sequence[Field], tags: Collection[str]) -> None:
         self._field_types = {field.name: field.type for field in fields}
+        # Read anew each time: a call whose answer was lost may have made some.
+        self._segment_ids = None
         if fields:
             there = {found["tag"]: found["type"] for found in self._pages(f"{self._list}/merge-fields", "merge_fields")}
             for field in fields:
@@ -203,9 +206,7 @@ class Mailchimp:
             for contact in contacts
         ]
         body = {"members": members, "update_existing": True, "sync_tags": False}
-        said = self._call(
-            "POST", f"{self._list}?skip_merge_validation=true", "/lists/{list}", body, rows=len(members)
-        )
+        said = self._call("POST", f"{self._list}?skip_merge_validation=true", "/lists/{list}", body, rows=len(members))
         # Answers are matched by address: their order and number are not those of the request.
         answer = Answer({_hash(member["email_address"]) for member in said["new_members"] + said["updated_members"]})
         for error in said["errors"]:

@@ -15,6 +15,7 @@ from activation.sandbox.process import PORTS_TRIED, lock_file
 
 
 def main() -> int:
+    """Take the folder's lock, find a port, serve. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--port", type=int, required=True)
@@ -22,13 +23,13 @@ def main() -> int:
     given.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     descriptor = os.open(lock_file(given.folder), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     if not _lock(descriptor):
-        print("this folder's sandbox runs already", file=sys.stderr)
+        sys.stderr.write("this folder's sandbox runs already\n")
         return 0
     os.ftruncate(descriptor, 0)
     listener = _bind(given.port)
     if listener is None:
         last = given.port + PORTS_TRIED - 1
-        print(f"ports {given.port} to {last} are all taken: set MAILWRIGHT_SANDBOX_PORT", file=sys.stderr)
+        sys.stderr.write(f"ports {given.port} to {last} are all taken: set MAILWRIGHT_SANDBOX_PORT\n")
         return 1
     serve(given.folder, listener, descriptor, given.port)
     return 0

@@ -58,6 +58,7 @@ def lock_file(folder: Path) -> Path:
 
 
 def log_file(folder: Path) -> Path:
+    """Where the server of the sandbox in `folder` complains."""
     return folder / "server.log"
 
 

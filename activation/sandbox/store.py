@@ -393,9 +393,7 @@ class Store:
     def segment_members(self, segment_id: int, statuses: Sequence[str], count: int, offset: int) -> dict[str, Any]:
         self.segment(segment_id)
         marks = ", ".join("?" * len(statuses))
-        where = (
-            f"where hash in (select hash from segment_members where segment_id = ?) and status in ({marks})"
-        )
+        where = f"where hash in (select hash from segment_members where segment_id = ?) and status in ({marks})"
         with self._lock:
             rows = self._members(f"{where} order by web_id limit ? offset ?", [segment_id, *statuses, count, offset])
             total = self._one(f"select count(*) from members {where}", [segment_id, *statuses])
@@ -614,6 +612,7 @@ class Store:
 
 
 def not_found() -> ProblemError:
+    """The API's answer to a path that names nothing."""
     return ProblemError(404, "Resource Not Found", "The requested resource could not be found.")
 
 
