@@ -15,7 +15,7 @@ from expectations.rules import Group, Suite
 
 if TYPE_CHECKING:
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
-    from great_expectations.data_context import EphemeralDataContext
+    from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
 
     from expectations.runner import CheckResult
 
@@ -68,7 +68,7 @@ def write(
     run_id = RunIdentifier(run_name=f"as-of-{as_of:%Y-%m-%d}", run_time=as_of)
     for suite, result in validated:
         result.meta["run_id"] = run_id
-        result.meta["validation_time"] = as_of
+        result.meta["validation_time"] = as_of.isoformat()
         key = ValidationResultIdentifier(
             expectation_suite_identifier=ExpectationSuiteIdentifier(name=suite.table),
             run_id=run_id,
@@ -79,7 +79,6 @@ def write(
         group,
         {
             "class_name": "SiteBuilder",
-            "show_how_to_buttons": False,
             "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(beside)},
             "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
         },

@@ -11,18 +11,19 @@ Read in great-expectations 1.24.1 with duckdb-engine 0.17.0 and SQLAlchemy 2.1.9
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import duckdb_engine
-from great_expectations.datasource.fluent import SQLDatasource
-from great_expectations.execution_engine import SqlAlchemyExecutionEngine
+from great_expectations.datasource.fluent.sql_datasource import SQLDatasource
+from great_expectations.execution_engine.sqlalchemy_execution_engine import SqlAlchemyExecutionEngine
 
 if TYPE_CHECKING:
     import duckdb
     import sqlalchemy
-    from great_expectations.data_context import AbstractDataContext
+    from great_expectations.data_context.data_context.abstract_data_context import AbstractDataContext
 
 
 class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
@@ -42,7 +43,7 @@ class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
             self._connection.rollback()
             raise
 
-    def get_inspector(self) -> _Inspector:  # type: ignore[override]  # of an inspector, Great Expectations uses these
+    def get_inspector(self) -> _Inspector:
         """What Great Expectations asks of SQLAlchemy's inspector."""
         return _Inspector(self)
 
@@ -71,7 +72,7 @@ class DuckDBDatasource(SQLDatasource):
     type: Literal["duckdb"] = "duckdb"  # type: ignore[assignment]  # each data source names its own type
 
     @property
-    def execution_engine_type(self) -> type[SqlAlchemyExecutionEngine]:
+    def execution_engine_type(self) -> builtins.type[SqlAlchemyExecutionEngine]:
         return DuckDBExecutionEngine
 
 

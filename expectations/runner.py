@@ -21,7 +21,7 @@ from expectations.suites import suites
 if TYPE_CHECKING:
     import duckdb
     from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
-    from great_expectations.data_context import EphemeralDataContext
+    from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
 
 EXAMPLES = 5
 """Failing rows named per check."""
@@ -180,12 +180,10 @@ def _row_count(connection: duckdb.DuckDBPyConnection, suite: Suite) -> int | Non
     exists = connection.execute(
         "select count(*) from information_schema.tables where table_schema = ? and table_name = ?",
         [suite.schema, suite.name],
-    ).fetchone()
-    if exists == (0,):
+    ).fetchall()
+    if exists == [(0,)]:
         return None
-    counted = connection.execute(f"select count(*) from {suite.table}").fetchone()
-    assert counted is not None
-    return int(counted[0])
+    return int(connection.execute(f"select count(*) from {suite.table}").fetchall()[0][0])
 
 
 def _check_result(

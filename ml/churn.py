@@ -172,6 +172,7 @@ def train(connection: duckdb.DuckDBPyConnection, home: Home) -> ChurnReport:
         estimator = fit(known, columns, final, as_of_on)
         best = _brier(outcome, _perfectly_calibrated(outcome, probabilities[chosen]))
     rates = known.groupby(known["as_of_on"].dt.date)["churned"].mean()
+    earlier = rates[rates.index.isin(split.training)]
     report = ChurnReport(
         status="trained",
         explanation=why,
@@ -185,7 +186,7 @@ def train(connection: duckdb.DuckDBPyConnection, home: Home) -> ChurnReport:
         recency=recency,
         gain=gain,
         base_rates=(
-            ("training", round(float(rates.loc[list(split.training)].mean()), 4)),
+            ("training", round(float(earlier.mean()), 4)),
             ("calibration", round(float(rates.loc[split.calibration]), 4)),
             ("evaluation", round(float(rates.loc[split.evaluation]), 4)),
             ("lowest", round(float(rates.min()), 4)),

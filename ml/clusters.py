@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -245,18 +246,18 @@ def describe(
     """
     import numpy as np
 
-    grouped = frame.assign(label=labels).groupby("label")
-    medians = grouped[list(PROFILE)].median().reindex(range(k))
-    sizes = grouped.size().reindex(range(k), fill_value=0)
-    by_value = medians.sort_values(["monetary", "frequency"], ascending=False, kind="stable").index
+    medians = frame[list(PROFILE)].groupby(labels).median().reindex(range(k))
+    by_value = medians.sort_values(["monetary", "frequency"], ascending=False, kind="stable").index.to_numpy()
     order = np.empty(k, dtype=int)
     order[by_value] = np.arange(1, k + 1)
-    high = {name: float(value) for name, value in frame[list(PROFILE)].quantile(0.8).items()}
+    sizes = np.bincount(labels, minlength=k)
     described = [*features, *(name for name in informative(frame, PROFILE) if name not in features)]
+    table = medians[described].to_numpy(dtype=float)[by_value]
     profiles = [
-        {name: float(medians.at[label, name]) for name in described if not np.isnan(medians.at[label, name])}
-        for label in by_value
+        {name: float(value) for name, value in zip(described, row, strict=True) if not np.isnan(value)} for row in table
     ]
+    tops = np.nanquantile(frame[described].to_numpy(dtype=float), 0.8, axis=0)
+    high = {name: float(value) for name, value in zip(described, tops, strict=True)}
     names = unique_names(profiles, [name_of(profile, high) for profile in profiles])
     return order, tuple(
         Cluster(number, name, int(sizes[label]), {key: round(value, 4) for key, value in profile.items()})
@@ -271,14 +272,14 @@ def name_of(profile: Mapping[str, float], high: Mapping[str, float]) -> str:
         profile: the cluster's medians.
         high: the 80 % value of each feature over all customers.
     """
-    recency = profile["recency_days"]
-    frequency = profile["frequency"]
+    recency = profile.get("recency_days", 0.0)
+    frequency = profile.get("frequency", 1.0)
     value = profile.get("average_order_value", 0.0)
     sessions = profile.get("sessions_90", 0.0)
     gap = profile.get("mean_gap_days", 0.0)
-    large_baskets = value >= high["average_order_value"]
-    often = frequency >= max(3.0, high["frequency"])
-    much_browsing = sessions >= max(4.0, high["sessions_90"])
+    large_baskets = value >= high.get("average_order_value", math.inf)
+    often = frequency >= max(3.0, high.get("frequency", math.inf))
+    much_browsing = sessions >= max(4.0, high.get("sessions_90", math.inf))
     if recency > _LAPSED_DAYS:
         if large_baskets:
             return "Lapsed High-Value Buyers"

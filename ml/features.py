@@ -72,4 +72,5 @@ def signed_log(values: np.ndarray) -> np.ndarray:
     import numpy as np
 
     array = np.asarray(values, dtype=float)
-    return np.sign(array) * np.log1p(np.abs(array))
+    tamed: np.ndarray = np.sign(array) * np.log1p(np.abs(array))
+    return tamed

@@ -84,7 +84,8 @@ def _candidates(connection: duckdb.DuckDBPyConnection) -> datetime | None:
     rows = connection.execute(
         "select max(fit_as_of) from features.feat_fit_candidates where metric <> 'repurchase_gap_days'"
     ).fetchall()
-    return rows[0][0]
+    made: datetime | None = rows[0][0]
+    return made
 
 
 def _freeze(connection: duckdb.DuckDBPyConnection, home: Home, version: int, fit_as_of: datetime) -> Fit:

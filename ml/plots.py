@@ -73,7 +73,7 @@ def cluster_profiles(report: ClusterReport, currency: str = "reporting currency"
     figure, axes = _figure(11.0, 1.7 + 0.5 * len(report.clusters))
     axes.imshow(shades, cmap=_ramp(), aspect="auto", vmin=0, vmax=1.15)
     for row, column in np.ndindex(*values.shape):
-        shown = "–" if np.isnan(values[row, column]) else _short(values[row, column])
+        shown = "–" if np.isnan(values[row, column]) else _short(float(values[row, column]))
         colour = "white" if shades[row, column] > 0.6 else INK
         axes.text(column, row, shown, ha="center", va="center", fontsize=10, color=colour)
     axes.set_xticks(range(len(names)), [_LABELS[name].replace(" ", "\n", 1) for name in names])
