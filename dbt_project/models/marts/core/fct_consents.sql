@@ -14,23 +14,29 @@ contacts as (
 
 -- An event about a contact is about the contact point that it has for the channel; a refusal about all it ever had.
 contact_points as (
-    select distinct
+    select
         contact_id,
         'email' as contact_point_type,
         email as contact_point,
-        is_current
+        {{ dbt.bool_or("is_current") }} as is_current
     from contacts
     where email is not null
+    group by
+        contact_id,
+        email
 
-    union
+    union all
 
-    select distinct
+    select
         contact_id,
         'phone' as contact_point_type,
         phone as contact_point,
-        is_current
+        {{ dbt.bool_or("is_current") }} as is_current
     from contacts
     where phone is not null
+    group by
+        contact_id,
+        phone
 ),
 
 crm_events as (
