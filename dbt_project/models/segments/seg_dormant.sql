@@ -1,0 +1,17 @@
+with
+
+customers as (
+
+    select * from {{ ref('customer_360') }}
+
+),
+
+final as (
+
+    select customer_id
+    from customers
+    where lifecycle_stage = 'dormant'
+
+)
+
+select * from final
