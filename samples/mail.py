@@ -2,7 +2,8 @@
 
 Needs `mailable` and `identities` (see `samples.people`), `persons` and `categories`. Leaves `clicks` (human clicks) and
 `nudges` (messages that brought someone by without a click, or made them order), from which visits and orders follow.
-Whether a message goes out is drawn for each address and campaign, so that its effect can be measured against truth.
+Keys are by address, of which a person has up to two. Whether a message goes out is drawn for each address and campaign,
+so that its effect can be measured against truth.
 """
 
 from __future__ import annotations
@@ -68,14 +69,14 @@ def make(block: Block, scope: Scope) -> None:
         create table sent as
         with readers as (
             select
-                mailable.person, mailable.email, from_at, until_at,
+                mailable.person, mailable.address, mailable.email, from_at, until_at,
                 persons.active_until, mail_affinity, first_taste, second_taste, visit_effect, order_effect,
-                case when draw(person, 'cadence') < 0.34 then {often} when draw(person, 'cadence') < 0.67 then {sometimes} else {rarely} end as cadence,
-                case when draw(person, 'address dies') < 0.025
-                    then from_at + to_minutes(floor(draw(person, 'dies at') * datediff('minute', from_at, {scope.end_sql}))::bigint)
+                case when draw(address, 'cadence') < 0.34 then {often} when draw(address, 'cadence') < 0.67 then {sometimes} else {rarely} end as cadence,
+                case when draw(address, 'address dies') < 0.025
+                    then from_at + to_minutes(floor(draw(address, 'dies at') * datediff('minute', from_at, {scope.end_sql}))::bigint)
                 end as dead_at,
-                draw(person, 'opening machine') < 0.18 as is_opened_by_machine,
-                draw(person, 'clicking machine') < 0.025 as is_clicked_by_machine
+                draw(address, 'opening machine') < 0.18 as is_opened_by_machine,
+                draw(address, 'clicking machine') < 0.015 as is_clicked_by_machine
             from mailable
             inner join persons using (person)
         ),
@@ -85,11 +86,11 @@ def make(block: Block, scope: Scope) -> None:
                 campaigns.number,
                 campaign_id,
                 theme,
-                person * 1024 + number as send_key,
-                campaigns.sent_at + to_seconds(below(person * 1024 + number, 'queue', 1800)) as sent_at
+                address * 1024 + number as send_key,
+                campaigns.sent_at + to_seconds(below(address * 1024 + number, 'queue', 1800)) as sent_at
             from readers
             inner join campaigns on campaigns.sent_at >= from_at and campaigns.sent_at < until_at - interval 1 hour
-            where draw(person * 1024 + number, 'sent') < cadence
+            where draw(address * 1024 + number, 'sent') < cadence
         ),
         drawn as (
             select
@@ -114,10 +115,10 @@ def make(block: Block, scope: Scope) -> None:
         ),
         -- Nothing is sent any more to someone who left, or to an address that is dead.
         ends as (
-            select person, min(number) as last_number
+            select address, min(number) as last_number
             from answered
             where is_unsubscribed or is_complaint or bounce_type = 'hard'
-            group by person
+            group by address
         )
         select
             answered.person, email, answered.number, campaign_id, send_key, sent_at, bounce_type, active_until,
@@ -127,26 +128,28 @@ def make(block: Block, scope: Scope) -> None:
             sent_at + to_seconds(120 + least(400000, floor(-ln(1 - draw(send_key, 'opened')) * 25000))::bigint) as opened_at,
             5 + below(send_key, 'clicked', 120) as click_after
         from answered
-        left join ends on ends.person = answered.person
+        left join ends on ends.address = answered.address
         where answered.number <= coalesce(last_number, 1024);
 
         create table clicks as
-        select person, number, campaign_id, opened_at + to_seconds(click_after) as clicked_at
+        select person, number, campaign_id, min(opened_at + to_seconds(click_after)) as clicked_at
         from sent
-        where is_clicked;
+        where is_clicked
+        group by person, number, campaign_id;
 
         create table nudges as
         select
             person,
             number,
             campaign_id,
-            delivered_at + to_minutes(60 + below(send_key, 'nudged', 4000)) as nudged_at,
-            draw(send_key, 'visit') < visit_effect as has_visit,
-            draw(send_key, 'order') < order_effect as has_order
+            min(delivered_at + to_minutes(60 + below(send_key, 'nudged', 4000))) as nudged_at,
+            bool_or(draw(send_key, 'visit') < visit_effect) as has_visit,
+            bool_or(draw(send_key, 'order') < order_effect) as has_order
         from sent
         where bounce_type is null
             and delivered_at < active_until
-            and (draw(send_key, 'visit') < visit_effect or draw(send_key, 'order') < order_effect);
+            and (draw(send_key, 'visit') < visit_effect or draw(send_key, 'order') < order_effect)
+        group by person, number, campaign_id;
         """
     )
     if block.number == 0:
@@ -181,7 +184,7 @@ def make(block: Block, scope: Scope) -> None:
             union all
             select send_key, 's' || link, 'clicked', email, campaign_id, delivered_at + to_seconds(2 + link),
                 'https://shop.example.com/mail/' || campaign_id || '/' || link, null, '{CLICKING_MACHINE}'
-            from opened, (select unnest(range(1, 5)) as link) as links
+            from opened, (select unnest(range(1, 4)) as link) as links
             where bounce_type is null and is_clicked_by_machine
             union all
             select send_key, 'c', 'clicked', email, campaign_id, opened_at + to_seconds(click_after),

@@ -107,7 +107,9 @@ def draw_pools(seed: int, countries: Collection[str], large: Collection[str] = (
 
 def ascii_form(name: str) -> str:
     """Lower-case letters for the local part of an email: accents dropped, '' for a script that is not Latin."""
-    special = str.maketrans({"ß": "ss", "ø": "o", "Ø": "o", "æ": "ae", "Æ": "ae", "ł": "l", "Ł": "l", "đ": "d", "þ": "th"})
+    special = str.maketrans(
+        {"ß": "ss", "ø": "o", "Ø": "o", "æ": "ae", "Æ": "ae", "ł": "l", "Ł": "l", "đ": "d", "þ": "th"}
+    )
     plain = unicodedata.normalize("NFKD", name.translate(special)).encode("ascii", "ignore").decode().lower()
     return "".join(letter for letter in plain if letter.isalpha())
 

@@ -15,7 +15,7 @@ from core.settings import Settings
 from samples import companions
 from samples.draws import Block, Progress, connect, join_truth, no_progress, run_blocks, write_raw
 from samples.handover import Handover, SampleProfile
-from samples.names import HERE, Pools, draw_pools
+from samples.names import HERE, draw_pools
 from samples.scope import Scope
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def _map_file(connection: duckdb.DuckDBPyConnection, number: int, name: str, wor
         order by file_row_number
         """
     )
+    connection.execute(f"create table products_{number} as {_products_query(number)}")
     queries = {
         "orders": f"""
             select
@@ -130,7 +131,7 @@ def _map_file(connection: duckdb.DuckDBPyConnection, number: int, name: str, wor
             order by min(file_row_number)
         """,
         "order_lines": f"select * exclude (country, file_row_number) from lines_{number} order by file_row_number",
-        "products": _products_query(number),
+        "products": f"from products_{number} order by product_id",
     }
     files = {}
     for table, query in queries.items():
@@ -197,7 +198,6 @@ def _products_query(number: int) -> str:
         from named
         left join priced using (product_id)
         left join placed using (product_id)
-        order by product_id
     """
 
 
@@ -228,9 +228,9 @@ def _base(connection: duckdb.DuckDBPyConnection, customers: int | None) -> _Base
         create table product_names as
         select product_id, arg_max(name, file) as name, arg_max(category, file) as category
         from (
-            select *, 1 as file from ({_products_query(1)}) as first_year
+            select *, 1 as file from products_1
             union all
-            select *, 2 as file from ({_products_query(2)}) as second_year
+            select *, 2 as file from products_2
         ) as both_years
         group by product_id;
 

@@ -380,12 +380,14 @@ def _consents(block: Block, scope: Scope) -> None:
             select
                 person,
                 clean_email as email,
+                answers.clean_email = identities.other_email as is_other,
                 answered_at + case when is_confirmed then interval 11 hour else interval 0 hour end as from_at,
                 least(coalesce(withdrawn_at, {scope.end_sql}), coalesce(expires_at, {scope.end_sql}), {scope.end_sql}) as until_at
             from answers
+            inner join identities using (person)
             where has_grant
         )
-        select email, min(person) as person, min(from_at) as from_at, max(until_at) as until_at
+        select email, min(person * 2 + is_other::integer) as address, address // 2 as person, min(from_at) as from_at, max(until_at) as until_at
         from spans
         group by email
         order by person, email;

@@ -1,6 +1,6 @@
 """In-store receipts of loyal customers and of passers-by. All of it simulated, priced from the catalogue.
 
-Needs `persons`, `identities`, `categories` and `catalogue`.
+Needs `identities` and `shelves`.
 """
 
 from __future__ import annotations
@@ -62,20 +62,17 @@ def make(block: Block, scope: Scope) -> None:
             'simulated-store-' || (1 + below(person, 'store', 4)) as store_id,
             case when draw(sale_key, 'known by') < 0.65 then customer_ref end as customer_ref,
             case when draw(sale_key, 'known by') between 0.65 and 0.88 then email end as email,
-            catalogue.product_id,
-            catalogue.name as description,
+            shelves.product_id,
+            shelves.name as description,
             case
                 when draw(line_key, 'brought back') < 0.03 then -1
                 else 1 + floor(-ln(1 - draw(line_key, 'quantity')) * 1.2)::integer
             end as quantity,
-            catalogue.price as unit_price,
+            shelves.price as unit_price,
             '{scope.currency}' as currency,
             true as is_goods
         from themed
-        inner join categories on categories.category_number = theme
-        inner join catalogue
-            on catalogue.category_number = theme
-            and catalogue.position = floor(power(draw(line_key, 'product'), 2.2) * categories.products)::integer
+        inner join shelves on shelves.shelf = shelf(theme, draw(line_key, 'product'))
         order by sale_key, line_number
         """,
     )

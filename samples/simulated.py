@@ -100,7 +100,13 @@ def _write_catalogue(settings: Settings, seed: int, workdir: Path) -> dict[str, 
     """Write shop.products, most popular first, and shop.exchange_rates."""
     rng = np.random.default_rng([seed, 7_002])
     rows = [
-        (row["category"], row["is_consumable"] == "true", f"{adjective} {noun}", float(row["lowest_price"]), float(row["highest_price"]))
+        (
+            row["category"],
+            row["is_consumable"] == "true",
+            f"{adjective} {noun}",
+            float(row["lowest_price"]),
+            float(row["highest_price"]),
+        )
         for row in read_csv("simulated_catalogue.csv")
         for noun in row["nouns"].split("|")
         for adjective in ADJECTIVES
@@ -124,7 +130,9 @@ def _write_catalogue(settings: Settings, seed: int, workdir: Path) -> dict[str, 
     )
     weeks = np.arange(0, _DAYS + 7, 7)
     rate = 0.86 + np.cumsum(rng.normal(0, 0.002, len(weeks)))
-    rates = arrow({"rate_on": [(SCOPE.start + timedelta(days=int(day))).date() for day in weeks], "rate": np.round(rate, 4)})
+    rates = arrow(
+        {"rate_on": [(SCOPE.start + timedelta(days=int(day))).date() for day in weeks], "rate": np.round(rate, 4)}
+    )
     files = {
         "products": [workdir / "shop" / "products" / "simulated.parquet"],
         "exchange_rates": [workdir / "shop" / "exchange_rates" / "simulated.parquet"],
@@ -367,16 +375,13 @@ def _orders(block: Block) -> None:
             person,
             order_key,
             line_number,
-            catalogue.product_id,
-            catalogue.name as description,
+            shelves.product_id,
+            shelves.name as description,
             (1 + floor(-ln(1 - draw(line_key, 'quantity')) * spend))::decimal(18, 4) as quantity,
-            catalogue.price,
-            round(catalogue.price * case when is_euro then 1.2 else 1.0 end, 2)::decimal(18, 4) as unit_price
+            shelves.price,
+            round(shelves.price * case when is_euro then 1.2 else 1.0 end, 2)::decimal(18, 4) as unit_price
         from themed
-        inner join categories on categories.category_number = theme
-        inner join catalogue
-            on catalogue.category_number = theme
-            and catalogue.position = floor(power(draw(line_key, 'product'), 2.2) * categories.products)::integer;
+        inner join shelves on shelves.shelf = shelf(theme, draw(line_key, 'product'));
 
         create table returned as
         select

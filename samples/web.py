@@ -1,6 +1,6 @@
 """Web behaviour in the Segment e-commerce vocabulary. All of it simulated, around the orders that are there.
 
-Needs `persons`, `identities`, `clicks`, `nudges`, `categories`, `catalogue`, `tracked_orders` (order_key, order_id, person
+Needs `persons`, `identities`, `clicks`, `nudges`, `categories`, `shelves`, `tracked_orders` (order_key, order_id, person
 or null for a guest, ordered_at) and `order_goods` (order_key, rank from 1, product_id, quantity, price).
 
 A visit belongs to a device. Before someone signs in on it, it only has an anonymous id.
@@ -205,18 +205,16 @@ def _events(scope: Scope) -> str:
                     when step <= views + adds + has_checkout::integer then 'Checkout Started'
                 end as event_name,
                 started_at + to_seconds(step * 35 + below(visit_key * 256 + step, 'pause', 30)) as occurred_at,
-                case when has_product then catalogue.product_id end as product_id,
+                case when has_product then shelves.product_id end as product_id,
                 case when step > views and has_product then 1 end as quantity,
-                case when has_product then catalogue.price end as price,
+                case when has_product then shelves.price end as price,
                 case when step > views and adds > 0 and event_type <> 'identify' then 'sim-cart-' || visit_key end as cart_id,
                 null::varchar as order_id,
                 case when step = 0 and has_search then lower(categories.category) end as query,
                 case when event_type = 'identify' then identified_email end as email
             from themed
-            inner join categories on categories.category_number = theme
-            inner join catalogue
-                on catalogue.category_number = theme
-                and catalogue.position = floor(power(draw(pick_key, 'product'), 2.2) * categories.products)::integer
+            left join categories on categories.category_number = theme and has_search and step = 0
+            inner join shelves on shelves.shelf = shelf(theme, draw(pick_key, 'product'))
         ),
         bought as (
             -- Backwards from the order: it is completed at its own instant, and every step lies before it.
@@ -258,15 +256,12 @@ def _events(scope: Scope) -> str:
                 case when step % 3 = 0 then 'page' else 'track' end as event_type,
                 case when step % 3 = 0 then 'Page Viewed' else 'Product Viewed' end as event_name,
                 started_at + to_seconds(step) as occurred_at,
-                case when step % 3 > 0 then catalogue.product_id end as product_id,
+                case when step % 3 > 0 then shelves.product_id end as product_id,
                 null as quantity,
-                case when step % 3 > 0 then catalogue.price end as price,
+                case when step % 3 > 0 then shelves.price end as price,
                 null::varchar as cart_id, null::varchar as order_id, null::varchar as query, null::varchar as email
             from (select *, unnest(range(pages)) as step from bot_visits) as stepped
-            inner join categories on categories.category_number = 0
-            inner join catalogue
-                on catalogue.category_number = 0
-                and catalogue.position = below(visit_key * 256 + step, 'product', categories.products)::integer
+            inner join shelves on shelves.shelf = shelf(0, draw(visit_key * 256 + step, 'product'))
         ),
         everything as (
             select *, false as is_bot from browsed
