@@ -2,7 +2,7 @@
     What staging reads: the rows of an accepted table that stand, each with `known_at`, the instant since when it was
     known. Which rows stand follows the contract's `delivery_mode`:
 
-    - append: every event once, as first delivered, where `event_id` names the column that tells repeats;
+    - append: every event once, as first delivered, where the contract's `event_key` tells repeats;
     - replace_entity: an entity as in its latest delivery, whole; `lines` says that it has several rows;
     - snapshot: the latest delivery.
 
@@ -11,7 +11,7 @@
     lets it in all the same, for withdrawals. An entity is known since its first delivery, and a row not before it
     happened; of historical deliveries only the latter holds.
 -#}
-{% macro accepted_rows(source_name, table_name, event_id=none, lines=false, beyond_clock=false) -%}
+{% macro accepted_rows(source_name, table_name, lines=false, beyond_clock=false) -%}
     {%- set table = source(source_name, table_name) -%}
     {%- set deliveries = known_deliveries(source_name, table_name, beyond_clock) -%}
     {%- if execute -%}
@@ -31,10 +31,11 @@
     inner join {{ deliveries }} as delivery on accepted.delivery_id = delivery.delivery_id
     {%- if mode == "snapshot" %}
     where delivery.sequence = (select max(sequence) from {{ deliveries }} as latest)
-    {%- elif mode == "append" and event_id %}
+    {%- elif mode == "append" and meta.event_key %}
+    {%- set event = meta.event_key | join(", ") %}
     qualify
-        {{ event_id }} is null
-        or row_number() over (partition by {{ event_id }} order by delivery.sequence, accepted.row_number) = 1
+        {{ meta.event_key | join(" is null or ") }} is null
+        or row_number() over (partition by {{ event }} order by delivery.sequence, accepted.row_number) = 1
     {%- elif mode == "replace_entity" and lines %}
     inner join (
         select
@@ -120,7 +121,7 @@
 {%- endmacro %}
 
 {% macro lake_contract(source_name, table_name) -%}
-    {#- What the contract says about a table: delivery_mode, entity_key, occurred_at. -#}
+    {#- What the contract says about a table: delivery_mode, entity_key or event_key, occurred_at. -#}
     {%- for table in graph.sources.values() if table.source_name == source_name and table.name == table_name -%}
         {{ return(table.config.meta) }}
     {%- endfor -%}

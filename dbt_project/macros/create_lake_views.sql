@@ -12,7 +12,7 @@
 {%- endmacro %}
 
 {% macro duckdb__create_lake_views() -%}
-    {%- set home = target.path.rpartition("/")[0] -%}
+    {%- set home = target.path.rpartition("/")[0] | replace("'", "''") -%}
     {%- set present = lake_folders(home) -%}
     {%- set statements = [] -%}
     {%- for schema in graph.sources.values() | map(attribute="schema") | unique | sort -%}

@@ -1,7 +1,7 @@
 with
 
 source as (
-    {{ accepted_rows("crm", "consents", event_id="consent_id", beyond_clock=true) }}
+    {{ accepted_rows("crm", "consents", beyond_clock=true) }}
 ),
 
 renamed as (

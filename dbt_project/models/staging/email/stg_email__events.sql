@@ -1,7 +1,7 @@
 with
 
 source as (
-    {{ accepted_rows("email", "events", event_id="event_id", beyond_clock=true) }}
+    {{ accepted_rows("email", "events", beyond_clock=true) }}
 ),
 
 renamed as (

@@ -1,7 +1,7 @@
 with
 
 source as (
-    {{ accepted_rows("email", "sends", event_id="send_id") }}
+    {{ accepted_rows("email", "sends") }}
 ),
 
 renamed as (

@@ -1,7 +1,7 @@
 with
 
 source as (
-    {{ accepted_rows("web", "events", event_id="event_id") }}
+    {{ accepted_rows("web", "events") }}
 ),
 
 renamed as (
