@@ -1,18 +1,18 @@
 """Dagster's assets, from the lake to the sync. Each is a few lines around a step of `refresh` or a room's own function."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, dbt_assets
+from dagster_dbt import DagsterDbtTranslator
 
 from core.contract import load_contract
 from core.warehouse import warehouse
 from orchestration import charts, publishing, refresh
+from orchestration.checks import check_specs as expectation_specs
+from orchestration.checks import run_suites
 from orchestration.dbt import NodeResult, StageReport
 from orchestration.runs import POOL
 from orchestration.workshop import Workshop
@@ -41,7 +41,10 @@ SYNC = dg.AssetKey("mailchimp_sync")
 DESTINATION = "mailchimp"
 
 # dbt source -> the Python assets that write it.
-_WRITTEN_BY = {("state", "fits"): (FITS,), ("state", "scores"): SCORES}
+_WRITTEN_BY: Mapping[tuple[str, ...], tuple[dg.AssetKey, ...]] = {
+    ("state", "fits"): (FITS,),
+    ("state", "scores"): SCORES,
+}
 
 
 class Translator(DagsterDbtTranslator):
@@ -190,22 +193,48 @@ def lake_assets() -> list[dg.AssetsDefinition]:
 
 @dataclass(frozen=True)
 class _Stage:
-    """One dbt stage as an op."""
+    """One dbt stage as an op.
+
+    Attributes:
+        nodes: unique ids of its models, seeds and tests.
+    """
 
     name: str
     title: str
+    nodes: Sequence[str]
     manifest: Mapping[str, Any]
     translator: Translator
 
     def assets(self) -> dg.AssetsDefinition:
-        @dbt_assets(
-            manifest=self.manifest,
-            selector=self.name,
+        specs = {
+            name: self.translator.get_asset_spec(self.manifest, name, None)
+            for name in self.nodes
+            if name.startswith(("model.", "seed."))
+        }
+        tests = [name for name in self.nodes if name.startswith("test.")]
+        every_spec = {
+            name: self.translator.get_asset_spec(self.manifest, name, None)
+            for name in self.manifest["nodes"]
+            if name.startswith(("model.", "seed."))
+        }
+        found = [
+            self.translator.get_asset_check_spec(every_spec[parent], self.manifest, test, None)
+            for test in tests
+            for parent in self.manifest["nodes"][test]["depends_on"]["nodes"]
+            if parent in every_spec
+        ]
+        checks = {spec.key: spec for spec in found if spec is not None}
+        checks |= {spec.key: spec for spec in expectation_specs("marts", {spec.key for spec in specs.values()})}
+
+        @dg.multi_asset(
             name=f"dbt_{self.name}",
-            dagster_dbt_translator=self.translator,
+            specs=list(specs.values()),
+            check_specs=list(checks.values()),
+            can_subset=True,
             pool=POOL,
             required_resource_keys=NEEDS,
             retry_policy=RETRY,
+            allow_arbitrary_check_specs=True,
         )
         def stage(context: dg.AssetExecutionContext) -> Iterator[Any]:
             yield from self.run(context, context.resources.workshop)
@@ -214,31 +243,27 @@ class _Stage:
 
     def run(self, context: dg.AssetExecutionContext, shop: Workshop) -> Iterator[Any]:
         """Build the stage in this process, then tell Dagster what became of each model and test."""
-        whole = self.translator_keys()
+        whole = self.keys()
         wanted = set(context.selected_asset_keys)
         names = None if wanted == set(whole) else sorted(whole[key] for key in wanted)
-        with shop.step(self.title, total=self.size() if names is None else None) as tick:
+        with shop.step(self.title, total=len(self.nodes) if names is None else None) as tick:
             report = shop.dbt.build(self.name, names=names, on_node=lambda node: tick(node.name))
             looks = self.look(shop, report)
         shop.tally.models += report.models_built
         shop.tally.checks_passed += report.tests_passed
         yield from self.events(context, shop, report, looks)
-        with shop.step(self.title):
+        with shop.failing_clearly():
             report.raise_if_failed()
+        guarded = {key for key in context.selected_asset_check_keys if key.name.startswith("gx_")}
+        if guarded:
+            with shop.step(f"Check the marts of the stage {self.name}"):
+                results = run_suites(shop, "marts", guarded)
+            yield from results
 
-    def translator_keys(self) -> dict[dg.AssetKey, str]:
+    def keys(self) -> dict[dg.AssetKey, str]:
         """Asset key -> name of every model and seed of the stage."""
-        from dagster_dbt.utils import select_unique_ids
-
-        found = select_unique_ids("fqn:*", "", self.name, None, self.manifest)
-        nodes = [self.manifest["nodes"][name] for name in found if name.startswith(("model.", "seed."))]
-        return {self.translator.get_asset_key(node): node["name"] for node in nodes}
-
-    def size(self) -> int:
-        """How many nodes the stage has, for a progress bar."""
-        from dagster_dbt.utils import select_unique_ids
-
-        return len([n for n in select_unique_ids("fqn:*", "", self.name, None, self.manifest) if "source." not in n])
+        said = [self.manifest["nodes"][name] for name in self.nodes if name.startswith(("model.", "seed."))]
+        return {self.translator.get_asset_key(node): node["name"] for node in said}
 
     def look(self, shop: Workshop, report: StageReport) -> dict[str, dict[str, Any]]:
         """What is worth looking at on the models that were built, by model."""
@@ -276,14 +301,19 @@ class _Stage:
         )
 
 
-def dbt_stages(manifest: Mapping[str, Any], translator: Translator) -> list[dg.AssetsDefinition]:
-    """The dbt models and their tests, one op per stage."""
+def dbt_stages(manifest: Mapping[str, Any], nodes: Mapping[str, Sequence[str]]) -> list[dg.AssetsDefinition]:
+    """The dbt models and their tests, one op per stage.
+
+    Args:
+        nodes: stage -> unique ids of its models, seeds and tests.
+    """
+    translator = Translator()
     titles = {
         "core": "Build staging, marts and features",
         "customers": "Build the customer marts",
         "audiences": "Build segments and audiences",
     }
-    return [_Stage(name, title, manifest, translator).assets() for name, title in titles.items()]
+    return [_Stage(name, title, nodes[name], manifest, translator).assets() for name, title in titles.items()]
 
 
 def ml_assets() -> list[dg.AssetsDefinition]:
@@ -463,13 +493,13 @@ def _shown(report: refresh.LearningReport) -> dict[str, Any]:
     return shown
 
 
-def _rfm_look(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _rfm_look(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
     counts, names = refresh.rfm_grid(connection)
     image = charts.markdown_image(charts.rfm_heat_map(counts, names), "customers by recency and frequency score")
     return {"heat_map": dg.MetadataValue.md(image), "current_customers": sum(counts.values())}
 
 
-def _lifecycle_look(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _lifecycle_look(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
     return {
         "stages": dg.MetadataValue.md(
             charts.markdown_table(("stage", "customers"), refresh.lifecycle_stages(connection))
@@ -477,7 +507,7 @@ def _lifecycle_look(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     }
 
 
-def _funnel_look(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _funnel_look(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
     steps = refresh.audience_funnel(connection)
     return {
         "funnel": dg.MetadataValue.md(charts.markdown_image(charts.funnel_chart(steps), "audience funnel")),
@@ -485,14 +515,14 @@ def _funnel_look(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     }
 
 
-def _segments_look(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
+def _segments_look(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
     return {
         "sizes": dg.MetadataValue.md(charts.markdown_table(("segment", "customers"), refresh.segment_sizes(connection)))
     }
 
 
 # Model -> what to show on it.
-LOOKS: Mapping[str, Callable[[duckdb.DuckDBPyConnection], dict[str, Any]]] = {
+LOOKS: Mapping[str, Callable[["duckdb.DuckDBPyConnection"], dict[str, Any]]] = {
     "customer_rfm": _rfm_look,
     "customer_lifecycle": _lifecycle_look,
     "audience_funnel": _funnel_look,

@@ -1,8 +1,11 @@
-"""Great Expectations' suites as asset checks: one op per group, so that a critical failure stands between two stages."""
+"""Great Expectations' suites as asset checks.
 
-from __future__ import annotations
+Those of the lake are an op of their own, which stands between the lake and dbt. Those of the marts run at the end of the
+op that builds the marts: a blocking check in an op of its own would have to run between two models of one stage, and
+Dagster would cut the stage into pieces for it, each with a dbt start of its own.
+"""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -10,18 +13,33 @@ import dagster as dg
 from core.errors import RefreshError
 from expectations.rules import Group
 from expectations.suites import suites
-from orchestration.runs import POOL
 from orchestration.workshop import PATIENCE_SECONDS, Workshop
 
 if TYPE_CHECKING:
     from expectations.runner import CheckResult
 
-_TITLES: dict[Group, str] = {"raw": "Check what was delivered", "marts": "Check the marts"}
+
+def lake_checks() -> dg.AssetChecksDefinition:
+    """The checks of what was delivered. Making them does not import Great Expectations."""
+
+    @dg.multi_asset_check(
+        name="check_lake",
+        specs=check_specs("raw"),
+        required_resource_keys={"workshop"},
+        can_subset=True,
+    )
+    def check_lake(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
+        shop: Workshop = context.resources.workshop
+        with shop.step("Check what was delivered"):
+            results = run_suites(shop, "raw", context.selected_asset_check_keys)
+        yield from results
+
+    return check_lake
 
 
-def expectation_checks(group: Group) -> dg.AssetChecksDefinition:
-    """The checks of one group. Making them does not import Great Expectations."""
-    specs = [
+def check_specs(group: Group, among: Collection[dg.AssetKey] | None = None) -> list[dg.AssetCheckSpec]:
+    """The checks of a group, or of those of its tables that are `among` some assets."""
+    return [
         dg.AssetCheckSpec(
             check_name(rule.name),
             asset=asset_key(suite.table),
@@ -29,30 +47,23 @@ def expectation_checks(group: Group) -> dg.AssetChecksDefinition:
             blocking=rule.severity == "critical",
         )
         for suite in suites(group)
+        if among is None or asset_key(suite.table) in among
         for rule in suite.rules
     ]
 
-    @dg.multi_asset_check(
-        name=f"check_{group}",
-        specs=specs,
-        pool=POOL if group == "marts" else None,
-        required_resource_keys={"workshop"},
-        can_subset=True,
-    )
-    def checks(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
-        shop: Workshop = context.resources.workshop
-        wanted = context.selected_asset_check_keys
-        with shop.step(_TITLES[group]):
-            from expectations import runner
 
-            results = runner.run(shop.settings, shop.home, group, wait_seconds=PATIENCE_SECONDS)
-        for result in results:
-            key = dg.AssetCheckKey(asset_key(result.table), check_name(result.name))
-            if key in wanted:
-                _count(shop, result)
-                yield _as_dagster(result, key, str(shop.home.docs / "gx" / group / "index.html"))
+def run_suites(shop: Workshop, group: Group, wanted: Collection[dg.AssetCheckKey]) -> list[dg.AssetCheckResult]:
+    """Run the suites of a group, count what passed and give the results that are wanted."""
+    from expectations import runner
 
-    return checks
+    results = runner.run(shop.settings, shop.home, group, wait_seconds=PATIENCE_SECONDS)
+    found = []
+    for result in results:
+        key = dg.AssetCheckKey(asset_key(result.table), check_name(result.name))
+        if key in wanted:
+            _count(shop, result)
+            found.append(_as_dagster(result, key, str(shop.home.docs / "gx" / group / "index.html")))
+    return found
 
 
 def asset_key(table: str) -> dg.AssetKey:
@@ -66,7 +77,15 @@ def check_name(expectation: str) -> str:
     return f"gx_{expectation}"
 
 
-def _count(shop: Workshop, result: CheckResult) -> None:
+def describe(result: "CheckResult") -> str:
+    """A failed check in one line: the table, the rule, how many rows and the keys of a few."""
+    rows = ", ".join(" row ".join(map(str, key)) for key in result.examples)
+    counted = f"{result.unexpected:,} of {result.checked:,} rows" if result.unexpected else "the whole table"
+    detail = result.detail or f"{counted}{f', among them {rows}' if rows else ''}"
+    return f"check {result.name} on {result.table} failed: {detail}. What depends on it was not built"
+
+
+def _count(shop: Workshop, result: "CheckResult") -> None:
     if result.passed and not result.skipped:
         shop.tally.checks_passed += 1
     elif result.blocks:
@@ -75,15 +94,7 @@ def _count(shop: Workshop, result: CheckResult) -> None:
         shop.tally.unheeded.append(f"{result.table}.{result.name}")
 
 
-def describe(result: CheckResult) -> str:
-    """A failed check in one line: the table, the rule, how many rows and the keys of a few."""
-    rows = ", ".join(" row ".join(map(str, key)) for key in result.examples)
-    counted = f"{result.unexpected:,} of {result.checked:,} rows" if result.unexpected else "the whole table"
-    detail = result.detail or f"{counted}{f', among them {rows}' if rows else ''}"
-    return f"check {result.name} on {result.table} failed: {detail}. What depends on it was not built"
-
-
-def _as_dagster(result: CheckResult, key: dg.AssetCheckKey, docs: str) -> dg.AssetCheckResult:
+def _as_dagster(result: "CheckResult", key: dg.AssetCheckKey, docs: str) -> dg.AssetCheckResult:
     metadata: dict[str, Any] = {"checked_rows": result.checked, "unexpected_rows": result.unexpected}
     if result.examples:
         metadata["examples"] = dg.MetadataValue.md("\n".join(f"- {' / '.join(map(str, k))}" for k in result.examples))

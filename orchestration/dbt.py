@@ -128,6 +128,12 @@ class DbtRunner:
             self._parse(now)
         return self.manifest_path
 
+    def stages(self) -> dict[str, list[str]]:
+        """Stage -> unique ids of its models, seeds and tests, as dbt's own selection has them."""
+        self.prepare()
+        said: dict[str, list[str]] = json.loads((self.target / "stages.json").read_text(encoding="utf-8"))
+        return said
+
     def fingerprint(self) -> str:
         """Hash of everything that dbt parses: names, sizes and times of the project's files, and dbt's version."""
         from importlib.metadata import version
@@ -223,8 +229,8 @@ class DbtRunner:
         return self._manifest
 
     def _is_parsed(self, fingerprint: str) -> bool:
-        stamp = self.target / "project.sha256"
-        return self.manifest_path.exists() and stamp.exists() and stamp.read_text() == fingerprint
+        stamp, *others = (self.target / name for name in ("project.sha256", "stages.json", "manifest.json"))
+        return all(path.exists() for path in (stamp, *others)) and stamp.read_text() == fingerprint
 
     def _parse(self, fingerprint: str) -> None:
         # A partial parse would not look at models that refer to whatever lies in a folder, so it is only allowed where
@@ -234,7 +240,18 @@ class DbtRunner:
         if not result.success:
             raise RefreshError(f"the dbt project can't be parsed: {_one_line(result.exception)}")
         self._manifest, self._parsed = result.result, fingerprint
-        write_atomically(self.target / "project.sha256", fingerprint)
+        if not self._is_parsed(fingerprint):
+            stages = {stage: self._select(stage, result.result) for stage in STAGES}
+            write_atomically(self.target / "stages.json", json.dumps(stages, indent=1))
+            write_atomically(self.target / "project.sha256", fingerprint)
+
+    def _select(self, stage: str, manifest: Manifest) -> list[str]:
+        result = self._invoke(
+            ["list", "--selector", stage, "--output", "json", "--output-keys", "unique_id"], manifest, None
+        )
+        if not result.success:
+            raise RefreshError(f"dbt can't select the stage {stage}: {_one_line(result.exception)}")
+        return sorted(json.loads(line)["unique_id"] for line in result.result)
 
     def _invoke(self, arguments: list[str], manifest: Manifest | None, note: Callable[[Any], None] | None) -> Any:
         from dbt.cli.main import dbtRunner
@@ -273,7 +290,8 @@ def personal_columns(manifest: Mapping[str, Any], model: str) -> frozenset[str]:
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """A `manifest.json` as a dict."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return said
 
 
 def _is_personal(column: Mapping[str, Any]) -> bool:

@@ -33,8 +33,7 @@ def build_definitions(settings: Settings, home: Home, workshop: Workshop | None 
     """
     dbt = workshop.dbt if workshop is not None else DbtRunner(settings, home)
     manifest = read_manifest(dbt.prepare())
-    translator = assets.Translator()
-    stages = assets.dbt_stages(manifest, translator)
+    stages = assets.dbt_stages(manifest, dbt.stages())
     marts = sorted(
         {
             key
@@ -51,7 +50,7 @@ def build_definitions(settings: Settings, home: Home, workshop: Workshop | None 
             *assets.activation_assets(),
             *assets.publishing_assets(manifest, marts),
         ],
-        asset_checks=[checks.expectation_checks("raw"), checks.expectation_checks("marts")],
+        asset_checks=[checks.lake_checks()],
         jobs=[jobs.refresh_job()],
         schedules=[jobs.daily(home)],
         sensors=[jobs.on_delivery(home)],

@@ -62,14 +62,14 @@ def load_sample(settings: Settings, sample: Sample, *, reset: bool, reporter: Re
     write_atomically(marker, json.dumps({"name": sample.name, "loaded": loaded}) + "\n")
     changed = False
     with tempfile.TemporaryDirectory(prefix=".sample-", dir=home.root) as workdir:
-        said: Tick = _ignore
+        tick: list[Tick] = [_ignore]
 
         def progress(text: str) -> None:
-            said(text)
+            tick[0](text)
 
         handovers = _handovers(settings, sample, Path(workdir), home.truth, progress)
         while True:
-            with reporter.step("Prepare the sample's next files") as said:
+            with reporter.step("Prepare the sample's next files") as tick[0]:
                 handover = next(handovers, None)
             if handover is None:
                 break

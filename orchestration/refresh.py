@@ -45,12 +45,6 @@ class TableStock:
     historical: bool
     notices: tuple[str, ...] = ()
 
-    @property
-    def balances(self) -> bool:
-        """Rows read = accepted + superseded + rejected + erased."""
-        counted = self.rows_accepted + self.rows_superseded + self.rows_rejected + self.rows_erased
-        return self.rows_read == counted
-
 
 @dataclass(frozen=True)
 class Stock:
@@ -58,7 +52,6 @@ class Stock:
 
     tables: Mapping[tuple[str, str], TableStock]
     sequence: int = 0
-    unbalanced: tuple[str, ...] = field(default=())
 
     @property
     def sources(self) -> dict[str, bool]:
@@ -70,11 +63,17 @@ class Stock:
 
 
 def take_stock(home: Home) -> Stock:
-    """Read the manifest of deliveries and check that every row is accounted for.
+    """Read the manifest of deliveries and check that every row of it is there.
 
     Raises:
-        RefreshError: nothing was delivered yet.
+        RefreshError: nothing was delivered yet, or the lake's files are not what the manifest says.
     """
+    from ingestion import accounting
+
+    if problems := accounting.check(home, thorough=False):
+        raise RefreshError(
+            f"the lake is not what its manifest says: {'; '.join(problems[:3])}. See `mailwright doctor`"
+        )
     stock = read_stock(home)
     if not stock.sources.get("shop"):
         raise RefreshError(
@@ -107,12 +106,7 @@ def read_stock(home: Home) -> Stock:
             all(row.historical for row in mine),
             tuple(notice for row in mine for notice in row.notices),
         )
-    unbalanced = tuple(
-        f"{row.source}.{row.table_name} of delivery {row.delivery_id}"
-        for row in rows
-        if row.rows_read != row.rows_accepted + row.rows_superseded + row.rows_rejected + row.rows_erased
-    )
-    return Stock(tables, max((row.sequence for row in rows), default=0), unbalanced)
+    return Stock(tables, max((row.sequence for row in rows), default=0))
 
 
 def load_clock(home: Home, given: str | None, now: datetime) -> AsOf:
@@ -139,6 +133,102 @@ class LearningReport:
     figures: Mapping[str, Any]
     tables: Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]] = field(default_factory=dict)
     pictures: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def ensure_fits(settings: Settings, home: Home) -> LearningReport:
+    """Make the first fit of a home that has none; else say which ones it has."""
+    from ml import fits
+
+    with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:
+        made = fits.ensure(connection, home)
+    kept = fits.kept(home)
+    return LearningReport(
+        {
+            "outcome": f"fit {made.version} made"
+            if made
+            else "kept as they are"
+            if kept
+            else "nothing to learn from yet",
+            "fits": len(kept),
+        },
+        tables={
+            "versions": (
+                ("version", "learned as of (UTC)", "constants"),
+                [(fit.version, fit.fit_as_of.isoformat(sep=" "), fit.constants) for fit in kept],
+            )
+        },
+    )
+
+
+def refit(settings: Settings, home: Home) -> LearningReport:
+    """Learn the constants anew, as a further version.
+
+    Raises:
+        MailwrightError: there is nothing to learn from, or a fit of this as_of exists.
+    """
+    from ml import fits
+
+    with warehouse(settings, home) as connection:
+        made = fits.refit(connection, home)
+    return LearningReport({"fit": made.version, "learned as of (UTC)": made.fit_as_of, "constants": made.constants})
+
+
+def find_clusters(settings: Settings, home: Home) -> LearningReport:
+    """Group the customers, with a kept model where there is one, and write each one's cluster to the home's state."""
+    from ml import clusters
+
+    with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:
+        report = clusters.refresh(connection, home)
+    figures: dict[str, Any] = {"status": report.status, "why": report.explanation}
+    if report.version is not None and report.k is not None:
+        figures |= {"model_version": report.version, "clusters": report.k}
+    return LearningReport(
+        figures,
+        tables={
+            "profiles": (
+                ("cluster", "customers", *(f"median {name}" for name in report.features)),
+                [
+                    (cluster.name, cluster.customers, *(round(cluster.medians[name], 2) for name in report.features))
+                    for cluster in report.clusters
+                ],
+            ),
+            "candidates": (
+                ("k", "silhouette", "stability", "smallest share"),
+                [(tried.k, tried.silhouette, tried.stability, tried.smallest_share) for tried in report.candidates],
+            ),
+        },
+    )
+
+
+def score_churn(settings: Settings, home: Home) -> LearningReport:
+    """Score the risk of churn, with a kept model where there is one, and write the scores to the home's state."""
+    from ml import churn
+    from orchestration import charts
+
+    with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:
+        report = churn.refresh(connection, home)
+    figures: dict[str, Any] = {"status": report.status, "why": report.explanation}
+    if report.model is None or report.recency is None:
+        return LearningReport(figures)
+    figures |= {"model_version": report.version or "", "scores_of": report.chosen or "", "judged_on": report.customers}
+    if report.gain is not None:
+        figures["auc_gain_over_recency"] = "{:+.3f} ({:+.3f} to {:+.3f})".format(*report.gain)
+    judged = {"churn model": report.model, "recency alone": report.recency}
+    curves = {
+        name: [(row.predicted, row.observed, row.customers) for row in said.reliability]
+        for name, said in judged.items()
+    }
+    return LearningReport(
+        figures,
+        tables={
+            "judged_on_later_data": (
+                ("", "AUC", "95 % low", "95 % high", "Brier", "calibration error"),
+                [(name, said.auc, said.auc_low, said.auc_high, said.brier, said.ece) for name, said in judged.items()],
+            ),
+            "share_that_churned": (("instants", "share"), report.base_rates),
+        },
+        pictures={"reliability": charts.reliability_curve(curves["churn model"], curves["recency alone"])},
+    )
 
 
 def freeze_release(settings: Settings, home: Home) -> Release:

@@ -130,7 +130,8 @@ def stale_slots(instance: DagsterInstance, home: Home, now: datetime) -> set[str
     found = set()
     for key in instance.event_log_storage.get_concurrency_keys():
         info = instance.event_log_storage.get_concurrency_info(key)
-        for run_id in {step.run_id for step in [*info.claimed_slots, *info.pending_steps]}:
+        claimants = {slot.run_id for slot in info.claimed_slots} | {step.run_id for step in info.pending_steps}
+        for run_id in claimants:
             run = instance.get_run_by_id(run_id)
             if run_id in dead or run is None or run.status in over:
                 found.add(run_id)

@@ -55,20 +55,26 @@ class Workshop:
 
     @contextmanager
     def step(self, title: str, total: int | None = None) -> Iterator[Tick]:
-        """Time one step, show its progress, and turn a failure into one clear message.
+        """Time one step, show its progress, and turn a failure into one clear message. See `failing_clearly`."""
+        started = time.perf_counter()
+        try:
+            with self.failing_clearly(), self.reporter.step(title, total) as tick:
+                yield tick
+        finally:
+            self.tally.seconds[title] = self.tally.seconds.get(title, 0.0) + time.perf_counter() - started
+
+    @contextmanager
+    def failing_clearly(self) -> Iterator[None]:
+        """Turn an error of ours into Dagster's.
 
         Raises:
             dagster.Failure: with the message of the MailwrightError; retried only when a retry can help.
         """
-        started = time.perf_counter()
         try:
-            with self.reporter.step(title, total) as tick:
-                yield tick
+            yield
         except MailwrightError as error:
             from dagster import Failure
 
             self.failure = error
             may_pass = isinstance(error, WarehouseBusyError | DestinationError)
             raise Failure(description=str(error), allow_retries=may_pass) from error
-        finally:
-            self.tally.seconds[title] = self.tally.seconds.get(title, 0.0) + time.perf_counter() - started
