@@ -32,6 +32,8 @@ TABLES = (("crm", "consents"), ("crm", "contacts"), ("shop", "orders"), ("email"
 # Kinds that are told to the platform as an unsubscribe. A bounce is the platform's own matter; an expiry is no refusal.
 PUSHED = frozenset({"unsubscribe", "complaint", "objection", "legal", "erasure"})
 
+# The rules are those of the models fct_consents and sendable_audience, so that right after a refresh nobody of its
+# release is refused here.
 _REFUSALS = """
 with
 
@@ -46,12 +48,11 @@ contact_versions as (
         contacts.contact_id,
         normal_email(contacts.email) as email,
         contacts.accepts_marketing,
-        coalesce(contacts.updated_at, contacts.created_at) as said_at,
-        row_number() over (
-            partition by contacts.contact_id
-            order by deliveries.sequence desc nulls first, contacts.row_number desc
-        ) as newness,
-        contacts.delivery_id
+        contacts.created_at,
+        coalesce(contacts.updated_at, contacts.created_at) as updated_at,
+        contacts.delivery_id,
+        deliveries.sequence,
+        contacts.row_number
     from crm_contacts as contacts
     left join deliveries on contacts.delivery_id = deliveries.delivery_id
 ),
@@ -60,51 +61,78 @@ contact_emails as (
     select distinct contact_id, email from contact_versions where email is not null
 ),
 
+ticks as (
+    select
+        *,
+        lag(accepts_marketing) over versions as accepted_before,
+        lag(email) over versions as email_before
+    from contact_versions
+    where accepts_marketing is not null and email is not null
+    window versions as (partition by contact_id order by sequence nulls last, row_number)
+),
+
 said_to_crm as (
     select
-        consents.contact_id,
-        normal_email(consents.contact_point) as email,
+        nullif(trim(contact_id), '') as contact_id,
+        normal_email(contact_point) as email,
+        lower(trim(state)) as state,
+        lower(trim(suppression)) as suppression,
+        lower(trim(channel)) = 'email' as is_email,
+        lower(trim(purpose)) = 'marketing' as is_marketing,
+        nullif(trim(contact_point), '') is null as is_by_contact,
+        captured_at,
+        delivery_id
+    from crm_consents
+),
+
+refused_in_crm as (
+    select
+        contact_id,
+        email,
         case
-            when consents.suppression is not null then consents.suppression
-            when consents.state = 'withdrawn' then 'unsubscribe'
-            when consents.state = 'expired' then 'expired'
+            when suppression is not null then suppression
+            when state = 'withdrawn' then 'unsubscribe'
+            else 'expired'
         end as kind,
-        consents.captured_at as refused_at
-    from crm_consents as consents
+        captured_at as refused_at
+    from said_to_crm
     where
-        (consents.state in ('withdrawn', 'expired') or consents.suppression is not null)
+        (state in ('withdrawn', 'expired') or suppression is not null)
         and (
-            (consents.channel = 'email' and consents.purpose = 'marketing')
-            or (consents.suppression = 'objection' and consents.purpose = 'marketing')
-            or consents.suppression in ('legal', 'erasure')
+            (is_email and is_marketing)
+            or (suppression = 'objection' and is_marketing)
+            or suppression in ('legal', 'erasure')
         )
 ),
 
 refusals as (
-    select email, kind, refused_at from said_to_crm where email is not null
+    select email, kind, refused_at from refused_in_crm where email is not null
     union all
     -- An event about an address binds that address; if it refuses, also the others of the contact.
-    select contact_emails.email, said_to_crm.kind, said_to_crm.refused_at
-    from said_to_crm
-    inner join contact_emails on said_to_crm.contact_id = contact_emails.contact_id
-    where said_to_crm.email is null or said_to_crm.kind not in ('hard_bounce', 'expired')
+    select contact_emails.email, refused_in_crm.kind, refused_in_crm.refused_at
+    from refused_in_crm
+    inner join contact_emails on refused_in_crm.contact_id = contact_emails.contact_id
+    where refused_in_crm.email is null or refused_in_crm.kind not in ('hard_bounce', 'expired')
     union all
     select
         normal_email(email),
-        case event_type
+        case lower(trim(event_type))
             when 'unsubscribed' then 'unsubscribe'
             when 'complained' then 'complaint'
             else 'hard_bounce'
         end,
         occurred_at
     from email_events
-    where event_type in ('unsubscribed', 'complained') or (event_type = 'bounced' and bounce_type = 'hard')
+    where
+        lower(trim(event_type)) in ('unsubscribed', 'complained')
+        or (lower(trim(event_type)) = 'bounced' and lower(trim(bounce_type)) = 'hard')
     union all
-    select email, 'unsubscribe', said_at from contact_versions where newness = 1 and not accepts_marketing
+    -- A tick in the profile that was taken away; one that was never set is no refusal.
+    select email, 'unsubscribe', updated_at from ticks where not accepts_marketing and accepted_before
 ),
 
-person_refusals as (
-    select addresses.customer_id, refusals.kind, refusals.refused_at
+refusing_persons as (
+    select distinct addresses.customer_id, refusals.kind, refusals.refused_at
     from refusals
     inner join addresses on refusals.email = addresses.email
     where refusals.kind not in ('hard_bounce', 'expired') and addresses.customer_id is not null
@@ -113,41 +141,58 @@ person_refusals as (
 bound as (
     select email, kind, refused_at from refusals where email is not null
     union all
-    select addresses.email, person_refusals.kind, person_refusals.refused_at
-    from person_refusals
-    inner join addresses on person_refusals.customer_id = addresses.customer_id
+    select addresses.email, refusing_persons.kind, refusing_persons.refused_at
+    from refusing_persons
+    inner join addresses on refusing_persons.customer_id = addresses.customer_id
+),
+
+-- Only orders of people who refused are looked at; of an order, the version delivered last.
+order_versions as (
+    select
+        normal_email(orders.email) as email,
+        orders.accepts_marketing,
+        orders.ordered_at,
+        orders.status,
+        orders.delivery_id,
+        row_number() over (
+            partition by orders.order_id order by deliveries.sequence desc, orders.row_number desc
+        ) as newness
+    from shop_orders as orders
+    inner join deliveries on orders.delivery_id = deliveries.delivery_id
+    where normal_email(orders.email) in (select email from bound)
 ),
 
 grants as (
+    select coalesce(said_to_crm.email, contact_emails.email) as email, said_to_crm.captured_at as granted_at, delivery_id
+    from said_to_crm
+    left join contact_emails on said_to_crm.contact_id = contact_emails.contact_id and said_to_crm.is_by_contact
+    where state in ('granted', 'confirmed') and suppression is null and is_email and is_marketing
+    union all
     select
-        coalesce(normal_email(consents.contact_point), contact_emails.email) as email,
-        consents.captured_at as granted_at,
-        consents.delivery_id
-    from crm_consents as consents
-    left join contact_emails
-        on consents.contact_id = contact_emails.contact_id and consents.contact_point is null
-    where
-        consents.state in ('granted', 'confirmed') and consents.suppression is null
-        and consents.channel = 'email' and consents.purpose = 'marketing'
+        email,
+        coalesce(case when accepted_before is null then created_at end, updated_at),
+        delivery_id
+    from ticks
+    where accepts_marketing and (accepted_before is null or not accepted_before or email <> email_before)
     union all
-    select email, said_at, delivery_id from contact_versions where newness = 1 and accepts_marketing
-    union all
-    select normal_email(email), ordered_at, delivery_id from shop_orders where accepts_marketing
+    select email, ordered_at, delivery_id
+    from order_versions
+    where newness = 1 and accepts_marketing and coalesce(lower(trim(status)), '') not in ('test', 'fraud')
 ),
 
 last_grants as (
-    select grants.email, max(grants.granted_at) as granted_at
+    select grants.email, max(coalesce(grants.granted_at, deliveries.received_at)) as granted_at
     from grants
-    left join deliveries on grants.delivery_id = deliveries.delivery_id
+    inner join deliveries on grants.delivery_id = deliveries.delivery_id
     where
         case
-            when deliveries.historical then grants.granted_at
+            when deliveries.historical then coalesce(grants.granted_at, timestamp '1900-01-01')
             else greatest(grants.granted_at, deliveries.received_at)
         end < $as_of
     group by grants.email
 )
 
-select bound.email, arg_min(bound.kind, array_position(
+select bound.email, arg_min(bound.kind, list_position(
     ['erasure', 'legal', 'complaint', 'objection', 'unsubscribe', 'hard_bounce', 'expired'], bound.kind
 )) as kind
 from bound
@@ -158,6 +203,13 @@ where
     or bound.refused_at is null
     or last_grants.granted_at <= bound.refused_at
 group by bound.email
+"""
+
+# As the macro email_address of the models.
+_NORMAL_EMAIL = r"""
+create macro normal_email(said) as case
+    when regexp_full_match(lower(trim(said)), '[^@\s]+@[^@\s.]+(\.[^@\s.]+)+') then nfc_normalize(lower(trim(said)))
+end
 """
 
 
@@ -181,7 +233,7 @@ class Refusals:
 def refusals(settings: Settings, home: Home, release: Release) -> Refusals:
     """Read every refusal in the lake, whatever its date, for the customers of a release."""
     with in_memory(settings) as connection:
-        connection.execute("create macro normal_email(said) as nullif(lower(trim(nfc_normalize(said))), '')")
+        connection.execute(_NORMAL_EMAIL)
         for source, table in TABLES:
             _create_view(connection, home, source, table)
         if home.deliveries.exists():

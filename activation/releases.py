@@ -27,7 +27,11 @@ Outcome = Literal["new", "unchanged", "replay"]
 TABLES = {
     "profiles": "select * from activation.sync_profiles",
     "memberships": "select customer_id, segment from activation.segment_memberships",
-    "addresses": "select email, customer_id from activation.sendable_audience",
+    # Whose an address is, also of those that may not be mailed: a refusal binds the person. Shared ones have several.
+    "addresses": (
+        "select email, holders.customer_id from activation.sendable_audience"
+        " left join activation.address_holders as holders using (email)"
+    ),
     "funnel": "select step_number, step, addresses from activation.audience_funnel",
 }
 _FREEZING = ".freezing-"

@@ -325,7 +325,9 @@ def test_the_account_limits_connections_at_once(world: World, api: httpx.Client)
     world.sandbox.store.search_tags = waiting  # type: ignore[method-assign]
     with httpx.Client(base_url=api.base_url, auth=api.auth, trust_env=False, timeout=20) as many:
         got: list[int] = []
-        threads = [threading.Thread(target=lambda: got.append(many.get("tag-search?name=mw").status_code)) for _ in range(13)]
+        threads = [
+            threading.Thread(target=lambda: got.append(many.get("tag-search?name=mw").status_code)) for _ in range(13)
+        ]
         for thread in threads:
             thread.start()
         deadline = time.monotonic() + 10

@@ -169,7 +169,8 @@ def fill_warehouse(
     })  # fmt: skip
     connection.execute("create schema activation")
     connection.execute("create table activation.sync_profiles as from profiles")
-    connection.execute("create table activation.sendable_audience as select *, true as is_sendable from addresses")
+    connection.execute("create table activation.sendable_audience as select distinct email from addresses")
+    connection.execute("create table activation.address_holders as from addresses where customer_id is not null")
     connection.execute(
         "create table activation.segment_memberships as"
         " select customer_id, unnest(segments) as segment from activation.sync_profiles"
