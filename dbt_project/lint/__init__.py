@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import yaml
 
-_PROJECT = yaml.safe_load((Path(__file__).parents[1] / "dbt_project.yml").read_text(encoding="utf-8"))
+_FOLDER = Path(__file__).resolve().parents[1]
+_PROJECT = yaml.safe_load((_FOLDER / "dbt_project.yml").read_text(encoding="utf-8"))
 
 
 def _call(name: str) -> Callable[..., str]:
@@ -45,6 +47,22 @@ class _Adapter:
         return _call(name)
 
 
+class _Ref:
+    """`ref(model)`, and the list of files that `segment_models` looks at."""
+
+    manifest = SimpleNamespace(
+        files={
+            str(path): SimpleNamespace(
+                path=SimpleNamespace(relative_path=path.relative_to(_FOLDER / "models").as_posix())
+            )
+            for path in (_FOLDER / "models").rglob("*.sql")
+        }
+    )
+
+    def __call__(self, model: str) -> str:
+        return model
+
+
 def var(name: str, default: Any = None) -> Any:
     """A constant of `dbt_project.yml`."""
     return _PROJECT["vars"].get(name, default)
@@ -55,5 +73,6 @@ def run_query(_: str) -> None:
 
 
 dbt = _Dbt()
+ref = _Ref()
 adapter = _Adapter()
 execute = False

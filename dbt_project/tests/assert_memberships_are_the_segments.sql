@@ -28,22 +28,23 @@ tables as (
 
 ),
 
-lacking as (
+compared as (
 
-    select * from tables
-    except
-    select * from memberships
-
-),
-
-others as (
-
-    select * from memberships
-    except
-    select * from tables
+    select
+        coalesce(memberships.customer_id, tables.customer_id) as customer_id,
+        coalesce(memberships.segment, tables.segment) as segment
+    from memberships
+    full outer join tables
+        on
+            memberships.customer_id = tables.customer_id
+            and memberships.segment = tables.segment
+    where
+        memberships.customer_id is null
+        or tables.customer_id is null
 
 )
 
-select * from lacking
-union all
-select * from others
+select
+    customer_id,
+    segment
+from compared

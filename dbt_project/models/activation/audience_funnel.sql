@@ -28,7 +28,9 @@ left_over as (
         sum(customers) as matched,
         sum(case when has_contact_point then customers else 0 end) as has_contact_point,
         sum(case when has_contact_point and is_consented then customers else 0 end) as consented,
-        sum(case when has_contact_point and is_consented and not is_suppressed then customers else 0 end) as not_suppressed,
+        sum(
+            case when has_contact_point and is_consented and not is_suppressed then customers else 0 end
+        ) as not_suppressed,
         sum(
             case when is_matched and has_contact_point and is_consented and not is_suppressed then 1 else 0 end
         ) as one_per_address,
