@@ -253,7 +253,8 @@ def _wall_time(received: str) -> str:
 
 
 def _instant_of_text(received: str, wall: str, timezone: str) -> str:
-    closed_up = f"regexp_replace({received}, {literal(_OFFSET + '$')}, {literal(chr(92) + '1')})"
+    signed = f"regexp_replace({received}, '\\s*(Z|UTC)$', '+00')"
+    closed_up = f"regexp_replace({signed}, '\\s+([+-])', '\\1')"
     return (
         f"case when {wall} is not null then {local_to_utc(wall, timezone)}"
         f" when regexp_full_match({received}, {literal(_ISO_OFFSET)})"

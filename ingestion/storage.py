@@ -102,7 +102,7 @@ def remove_leftovers(home: Home, rows: Sequence[DeliveryRow]) -> None:
                     " from a backup that is as new as the lake"
                 )
             remove(path)
-    remove(spill_folder(home))
+    remove(spill_folder(home), *home.lake.glob(f".{home.deliveries.name}.*.tmp"))
 
 
 def _linked(file: Path, target: Path) -> bool:

@@ -325,7 +325,8 @@ def _most_common_reasons(connection: duckdb.DuckDBPyConnection, rejected: int) -
     said = connection.execute(
         "select reason, count(*) as rows from rejects group by reason order by rows desc, reason limit 3"
     ).fetchall()
-    return f"{rejected:,} rows were rejected, most often: " + "; ".join(f"{reason} ({rows:,})" for reason, rows in said)
+    rows = "1 row was" if rejected == 1 else f"{rejected:,} rows were"
+    return f"{rows} rejected, most often: " + "; ".join(f"{reason} ({count:,})" for reason, count in said)
 
 
 def _enumeration_notices(
@@ -338,7 +339,7 @@ def _enumeration_notices(
     counts = ", ".join(f"count(*) filter ({identifier(c.name)} not in ({literals(c.values)}))" for c in columns)
     counted = connection.execute(f"select {counts} from read_parquet({literal(stored)})").fetchone() or ()
     return [
-        f"{column.name}: {rows:,} rows hold a value that is not one of {', '.join(column.values)}; they were kept"
+        f"{column.name}: {rows:,} values are none of {', '.join(column.values)}; they were kept"
         for column, rows in zip(columns, counted, strict=True)
         if rows
     ]
