@@ -59,7 +59,7 @@ crm as (
             when crm_events.contact_point is null then contact_points.contact_point
             when crm_events.contact_point_type = 'email' then {{ email_address("crm_events.contact_point") }}
             when crm_events.contact_point_type = 'phone'
-                then {{ phone_e164("crm_events.contact_point", "null", "null") }}
+                then {{ phone_e164("crm_events.contact_point", "countries.calling_code", "countries.trunk_prefix") }}
         end as contact_point,
         crm_events.contact_point_type,
         crm_events.channel,
@@ -72,6 +72,8 @@ crm as (
         crm_events.known_at,
         crm_events.expires_at
     from crm_events
+    left join contacts on crm_events.contact_id = contacts.contact_id and contacts.is_latest
+    left join {{ ref("countries") }} as countries on contacts.country_code = countries.country_code
     left join contact_points
         on
             crm_events.contact_point is null
