@@ -107,8 +107,8 @@ def make(block: Block, scope: Scope) -> None:
         answered as (
             select
                 *,
-                bounce_type is null and draw(send_key, 'opens') < 0.05 + 0.85 * interest as is_opened,
-                draw(send_key, 'clicks') < 0.02 + 0.75 * interest as would_click,
+                bounce_type is null and draw(send_key, 'opens') < 0.05 + 0.9 * interest as is_opened,
+                draw(send_key, 'clicks') < 0.02 + 0.9 * interest as would_click,
                 bounce_type is null and draw(send_key, 'leaves') < 0.0012 as is_unsubscribed,
                 bounce_type is null and draw(send_key, 'complains') < 0.00025 as is_complaint
             from drawn

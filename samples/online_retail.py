@@ -7,6 +7,7 @@ files don't say (status, channel, tax) stays empty. `samples/online_retail_ii/RE
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,10 +34,10 @@ SCOPE = Scope(
     start=datetime(2009, 12, 1),
     end=datetime(2011, 12, 10),
     currency="GBP",
-    visits_per_month=0.5,
+    visits_per_month=0.6,
     anonymous_per_person=1.6,
     bots_per_person=0.02,
-    days_between_campaigns=7,
+    days_between_campaigns=6,
     cadences=(1.0, 0.95, 0.75),
     has_order_effect=False,
     web_share=0.8,
@@ -201,19 +202,19 @@ def _products_query(number: int) -> str:
     """
 
 
+@dataclass(frozen=True)
 class _Base:
-    """What blocks start from, as Arrow tables: people, their orders and goods, and the catalogue."""
+    """What every block starts from: people, valid orders, their first five goods, categories and catalogue."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
-        def table(name: str) -> pa.Table:
-            return connection.sql(f"from {name}").to_arrow_table()
+    people: pa.Table
+    orders: pa.Table
+    goods: pa.Table
+    categories: pa.Table
+    catalogue: pa.Table
 
-        self.people = table("people")
-        self.orders = table("valid_orders")
-        self.goods = table("goods")
-        self.categories = table("categories")
-        self.catalogue = table("catalogue")
-        self.countries = sorted(set(self.people.column("country").to_pylist()))
+    @property
+    def countries(self) -> set[str]:
+        return set(self.people.column("country").to_pylist())
 
 
 def _base(connection: duckdb.DuckDBPyConnection, customers: int | None) -> _Base:
@@ -389,7 +390,12 @@ def _base(connection: duckdb.DuckDBPyConnection, customers: int | None) -> _Base
         order by person
         """
     )
-    return _Base(connection)
+    return _Base(
+        *(
+            connection.sql(f"from {table}").to_arrow_table()
+            for table in ("people", "valid_orders", "goods", "categories", "catalogue")
+        )
+    )
 
 
 def _load_block(block: Block, base: _Base) -> None:
