@@ -251,7 +251,7 @@ def publish_marts(
     """Publish the marts, with what `mailwright status` shows of the run that made them."""
     from orchestration.publishing import publish
 
-    facts = {key: str(value) for key, value in tally.facts.items() if key in ("release", "plan")}
+    facts = {key: str(value) for key, value in tally.facts.items() if key == "release"}
     facts |= {"checks": tally.checks, "models": str(tally.models)}
     as_of = datetime.fromisoformat(json.loads(home.clock.read_text())["as_of"]).replace(tzinfo=UTC)
     with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:

@@ -1,0 +1,78 @@
+"""Fixtures that several rooms share: a clean environment, the command line, and a home refreshed once per session."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from core.home import Home
+from core.settings import PREFIX, PROJECT_ROOT
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside() -> Iterator[None]:
+    """What the developer has set must not decide what a test finds."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith((PREFIX, "DAGSTER_", "DBT_"))]:
+            patch.delenv(name)
+        yield
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """`mailwright` on one home, in processes of its own."""
+
+    root: Path
+    port: int = 8725
+
+    @property
+    def home(self) -> Home:
+        return Home.open(self.root)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            **os.environ,
+            "MAILWRIGHT_HOME": str(self.root),
+            "MAILWRIGHT_SANDBOX_PORT": str(self.port),
+            "MAILWRIGHT_MEMORY_LIMIT": "1GB",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """Start a command and go on."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "orchestration.cli", *map(str, arguments)],
+            cwd=PROJECT_ROOT,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, *arguments: str | Path, expect: int = 0) -> str:
+        """Run a command to its end; returns what it printed."""
+        process = self.start(*arguments)
+        said, _ = process.communicate(timeout=900)
+        assert process.returncode == expect, f"mailwright {' '.join(map(str, arguments))} said:\n{said}"
+        return said
+
+
+@pytest.fixture(scope="session")
+def orders_only(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+    """The real orders and nothing else, refreshed as of 2011-12-10. Shared: read it, don't change it."""
+    command = CommandLine(tmp_path_factory.mktemp("orders_only") / "home")
+    command.run("sample", "online-retail", "--orders-only")
+    command.run("refresh", "--as-of", "2011-12-10")
+    return command
+
+
+@pytest.fixture(scope="session")
+def orders_only_home(orders_only: CommandLine) -> Home:
+    return orders_only.home
