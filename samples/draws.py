@@ -152,6 +152,7 @@ def run_blocks(
         What `make` returned for each block, and the files written, by source and table, both in the order of blocks.
     """
     workers = max(1, min(settings.threads, count))
+    shutil.rmtree(truth, ignore_errors=True)  # parts of a run that was killed would be joined with this one's
 
     def one(number: int) -> tuple[R, dict[tuple[str, str], list[Path]]]:
         with connect(settings, seed, threads=1, share=workers) as connection:

@@ -534,6 +534,14 @@ def test_real_files_are_the_same_to_the_byte_on_one_thread_and_on_two(tmp_path: 
     assert _hashes(_real(tmp_path, threads=1)) == _hashes(real)
 
 
+def test_truth_left_by_a_killed_run_is_not_joined(tmp_path: Path) -> None:
+    left = tmp_path / "truth" / ".parts" / "people" / "0099.parquet"
+    left.parent.mkdir(parents=True)
+    duckdb.execute(f"copy (select 'nobody' as person_id) to '{left}'")
+    made = _simulated(tmp_path, customers=20)
+    assert made.one("select count(*) from truth_people where person_id = 'nobody'") == 0
+
+
 # Parts
 
 
