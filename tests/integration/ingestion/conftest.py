@@ -42,8 +42,8 @@ class Lake:
         return path
 
     def load(self, source: str, files: Mapping[str, Sequence[Path]], **options: Any) -> LoadReport:
-        options = {"received_at": RECEIVED_AT, "historical": False} | options
-        report = loader.load(self.settings, self.home, source, files, **options)
+        given: dict[str, Any] = {"received_at": RECEIVED_AT, "historical": False} | options
+        report = loader.load(self.settings, self.home, source, files, **given)
         assert accounting.check(self.home) == []
         return report
 

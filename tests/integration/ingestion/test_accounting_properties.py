@@ -7,6 +7,7 @@ import io
 import tempfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -32,13 +33,13 @@ EVENT = st.tuples(
 BROKEN = st.sampled_from(["", "one", 'x,"y"z', "1,2,3,4,5,6,7"])
 
 
-def deliveries(row):
+def deliveries(row: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     """Deliveries of one or two files; a file is rows, and now and then a line that is no row of the header's width."""
     file = st.tuples(st.lists(row, max_size=7), st.lists(BROKEN, max_size=1))
     return st.lists(st.lists(file, min_size=1, max_size=2), min_size=1, max_size=4)
 
 
-def as_csv(columns, rows, broken) -> str:
+def as_csv(columns: list[str], rows: list[tuple[str, ...]], broken: list[str]) -> str:
     text = io.StringIO()
     csv.writer(text).writerows([columns, *rows])
     return text.getvalue() + "".join(f"{line}\n" for line in broken)
@@ -48,7 +49,7 @@ def is_plain(value: str) -> bool:
     return value.lstrip("-").replace(".", "", 1).isdigit()
 
 
-def good_lines(delivery) -> list[str]:
+def good_lines(delivery: list[Any]) -> list[str]:
     """Orders of the lines that should be accepted, by an independent reading of the rules."""
     rows = [row for rows, _ in delivery for row in rows]
     refs: dict[str, set[str]] = {}

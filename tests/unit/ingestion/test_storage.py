@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +14,8 @@ from ingestion import manifest, storage
 from ingestion.manifest import DeliveryRow
 
 
-def row(sequence: int, **changes) -> DeliveryRow:
-    said = {
+def row(sequence: int, **changes: Any) -> DeliveryRow:
+    said: dict[str, Any] = {
         "delivery_id": storage.delivery_id(sequence, ["x"]),
         "sequence": sequence,
         "source": "shop",
@@ -37,7 +39,7 @@ def home(tmp_path):
     return Home.create(tmp_path / "home", "Europe/London", "GBP")
 
 
-def put(path):
+def put(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("x")
     return path
