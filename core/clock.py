@@ -56,7 +56,9 @@ def parse_as_of(text: str, timezone: str) -> datetime:
     try:
         moment = datetime.combine(date.fromisoformat(text), time()) if len(text) == 10 else datetime.fromisoformat(text)
     except ValueError:
-        raise MailwrightError(f"--as-of {text!r} is neither a date (2011-12-10) nor a time (2011-12-10T06:00)") from None
+        raise MailwrightError(
+            f"--as-of {text!r} is neither a date (2011-12-10) nor a time (2011-12-10T06:00)"
+        ) from None
     return to_utc(moment, timezone)
 
 
@@ -123,4 +125,5 @@ def _newest_historical_order(home: Home) -> datetime | None:
         ).fetchone()
     if live != (0,) or newest is None or newest[0] is None:
         return None
-    return newest[0].replace(tzinfo=UTC)
+    instant: datetime = newest[0]
+    return instant.replace(tzinfo=UTC)

@@ -130,7 +130,11 @@ def _table(source: str, said: dict[str, Any]) -> Table:
         meta.get("occurred_at"),
         tuple(meta.get("event_key", ())),
     )
-    named = [*table.entity_key, *table.event_key, *filter(None, [table.occurred_at, *(c.one_value_per for c in columns)])]
+    named = [
+        *table.entity_key,
+        *table.event_key,
+        *filter(None, [table.occurred_at, *(c.one_value_per for c in columns)]),
+    ]
     if unknown := set(named) - set(table.column_names):
         raise ValueError(f"names unknown columns {sorted(unknown)}")
     if (mode == "replace_entity") != bool(table.entity_key):

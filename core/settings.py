@@ -99,7 +99,7 @@ def load_settings() -> Settings:
         SettingsError: names the variable and what is wrong with it; never shows a secret's value.
     """
     try:
-        return Settings()  # type: ignore[call-arg]  # every field has a default or comes from the environment
+        return Settings()
     except ValidationError as error:
         lines = []
         for problem in error.errors():
