@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 import shutil
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,6 +20,21 @@ if TYPE_CHECKING:
 
     from expectations.runner import CheckResult
 
+_ELSEWHERE = re.compile(
+    r"""<link\b[^>]*\bhref=["']?(?:https?:)?//[^>]*>|<script\b[^>]*\bsrc=["']?(?:https?:)?//[^>]*>\s*</script>"""
+    r"""|<img\b[^>]*\bsrc=["']?(?:https?:)?//[^>]*>|<footer\b.*?</footer>"""
+    r"""|<style>@import url\([^)]*\);?</style>""",
+    re.DOTALL,
+)
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #1f2933; max-width: 70rem; margin: 0 auto; padding: 1rem; }
+table { border-collapse: collapse; margin: .5rem 0 1rem; width: 100%; }
+th, td { border: 1px solid #e4e7eb; padding: .35rem .6rem; text-align: left; vertical-align: top; }
+th { background: #f5f7fa; } a { color: #0b7285; }
+.fa-check-circle::before { content: "\\2714"; color: #2b8a3e; } .fa-times::before { content: "\\2718"; color: #c92a2a; }
+.fa-exclamation-triangle::before { content: "\\26a0"; color: #e8590c; } i { font-style: normal; }
+.modal, .collapse:not(.show), .navbar-toggler { display: none; } .collapse.show, #section-1 .collapse { display: block; }
+"""
 _COUNTS = ("element_count", "missing_count", "missing_percent", "unexpected_count", "unexpected_percent")
 
 
@@ -52,7 +68,6 @@ def write(
     home: Home,
     group: Group,
     validated: Sequence[tuple[Suite, ExpectationSuiteValidationResult]],
-    results: Sequence[CheckResult],
     as_of: datetime,
 ) -> Path:
     """Replace the data docs of `group`. Returns its index page."""
@@ -84,10 +99,21 @@ def write(
         },
     )
     context.build_data_docs(site_names=[group])
+    for page in beside.rglob("*.html"):
+        page.write_text(_self_contained(page.read_text(encoding="utf-8")), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     beside.rename(target)
     write_atomically(target.parent / "index.html", _entrance(home))
     return target / "index.html"
+
+
+def _self_contained(page: str) -> str:
+    """The page without what it would load from elsewhere, with a style of its own in its place.
+
+    Great Expectations takes Bootstrap, icons and its logo from other hosts: without a network a page has no sign of what
+    failed, and with one it tells those hosts that it was opened.
+    """
+    return _ELSEWHERE.sub("", page).replace("</head>", f"<style>{_STYLE}</style></head>", 1)
 
 
 def _entrance(home: Home) -> str:

@@ -43,6 +43,13 @@ class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
             self._connection.rollback()
             raise
 
+    def close(self) -> None:
+        """Give the connection back, while the one that it is a cursor of is still open."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self.engine.dispose()
+
     def get_inspector(self) -> _Inspector:
         """What Great Expectations asks of SQLAlchemy's inspector."""
         return _Inspector(self)

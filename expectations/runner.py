@@ -59,7 +59,13 @@ class CheckResult:
 
 
 def run(
-    settings: Settings, home: Home, group: Group, *, wait_seconds: float = 0.0, as_of: datetime | None = None
+    settings: Settings,
+    home: Home,
+    group: Group,
+    *,
+    wait_seconds: float = 0.0,
+    as_of: datetime | None = None,
+    docs: bool = True,
 ) -> list[CheckResult]:
     """Check the tables of `group`, and replace its data docs under `home.docs / "gx"`.
 
@@ -68,6 +74,7 @@ def run(
     Args:
         wait_seconds: how long to wait for another process that has the warehouse.
         as_of: what the data docs are labelled with; the home's clock file tells when not given.
+        docs: whether to write data docs.
 
     Returns:
         One result per rule of the catalogue, in its order.
@@ -78,11 +85,16 @@ def run(
     # Before the warehouse is opened, as importing takes seconds and the lock keeps others waiting.
     _import_great_expectations()
     with _connected(settings, home, group, wait_seconds) as connection:
-        return check(connection, home, suites(group), as_of=as_of)
+        return check(connection, home, suites(group), as_of=as_of, docs=docs)
 
 
 def check(
-    connection: duckdb.DuckDBPyConnection, home: Home, chosen: Sequence[Suite], *, as_of: datetime | None = None
+    connection: duckdb.DuckDBPyConnection,
+    home: Home,
+    chosen: Sequence[Suite],
+    *,
+    as_of: datetime | None = None,
+    docs: bool = True,
 ) -> list[CheckResult]:
     """Check `chosen` suites of one group on an open connection. See `run`."""
     from expectations import data_docs
@@ -122,7 +134,9 @@ def check(
         # In the order of the suite: Great Expectations groups results by column.
         found.results = [by_name[rule.name] for rule in suite.rules]
         validated.append((suite, found))
-    data_docs.write(context, home, chosen[0].group, validated, results, as_of or _clock(home))
+    source.get_execution_engine().close()
+    if docs:
+        data_docs.write(context, home, chosen[0].group, validated, as_of or _clock(home))
     return results
 
 

@@ -47,7 +47,7 @@ def suite() -> Suite:
                 "country_code is two capital letters: what a country demands of consent is found by it.",
             ),
             one_of("account_type", ("private", "business"), "warning"),
-            between("record_count", 1, None),
+            between("record_count", 0, None),
             given("first_known_at"),
             none_from(
                 "emails_are_not_shared_by_many",

@@ -30,6 +30,7 @@ def write_accepted(home: Home, name: str, select: str, *, change: str = "", deli
     """Write rows of a query as an accepted delivery of shop.`name`, changed by an SQL statement on `accepted`."""
     table = load_contract().table("shop", name)
     path = home.accepted("shop", name) / f"{delivery}.parquet"
+    quoted = str(path).replace("'", "''")
     path.parent.mkdir(parents=True, exist_ok=True)
     with duckdb.connect() as connection:
         connection.execute(f"create table given as {select}")
@@ -39,12 +40,13 @@ def write_accepted(home: Home, name: str, select: str, *, change: str = "", deli
             for column in table.columns
         )
         connection.execute(
-            f"create table accepted as select {columns}, '{delivery}' as delivery_id,"
-            " row_number() over () as row_number from given"
+            f"create table accepted as select {columns}, ? as delivery_id,"
+            " row_number() over () as row_number from given",
+            [delivery],
         )
         if change:
             connection.execute(change)
-        connection.execute(f"copy accepted to '{path}' (format parquet)")
+        connection.execute(f"copy accepted to '{quoted}' (format parquet)")
     return path
 
 
@@ -84,29 +86,28 @@ create schema staging; create schema marts;
 create table staging.stg_lake__clock as select timestamp '2024-03-04' as as_of;
 create table marts.dim_customers as
 select
-    lpad(to_hex(i), 16, '0') as customer_id, 'person' || i || '@example.com' as email, '+4420794600' || (10 + i) as phone,
+    lpad(lower(to_hex(i)), 16, '0') as customer_id, 'person' || i || '@example.com' as email, '+4420794600' || (10 + i) as phone,
     'GB' as country_code, 'private' as account_type, 1 as record_count, timestamp '2023-01-01' as first_known_at
 from range(1, 21) as numbers (i);
 create table marts.fct_orders as
 select
-    'k' || i as order_key, 'shop' as source, lpad(to_hex(1 + i % 20), 16, '0') as customer_id,
-    timestamp '2024-02-01' as ordered_at, timestamp '2024-02-01' as known_at, 1 as line_count, 2.0 as units,
-    10.0 as gross_amount, 10.0 as amount_base, false as is_reversed
+    'k' || i as order_key, 'shop' as source, lpad(lower(to_hex(1 + i % 20)), 16, '0') as customer_id,
+    timestamp '2024-02-20' as ordered_at, timestamp '2024-02-20' as known_at, 1 as line_count, 2.0 as units,
+    10.0::decimal(18,4) as gross_amount, 10.0::decimal(18,4) as amount_base, false as is_reversed
 from range(1, 41) as numbers (i);
 create table marts.fct_order_lines as
 select
     'l' || i as order_line_key, 'k' || i as order_key, 'P1' as product_id, 'sale' as line_type, 2.0 as quantity,
-    5.0 as unit_price, 10.0 as amount_base, timestamp '2024-02-01' as occurred_at, timestamp '2024-02-01' as known_at
+    5.0 as unit_price, 10.0 as amount_base, timestamp '2024-02-20' as occurred_at, timestamp '2024-02-20' as known_at
 from range(1, 41) as numbers (i);
 create table marts.customer_rfm as
 select
     customer_id, 1 + row_number() over () % 5 as r_score, 1 as f_score, 3 as m_score, 'inactive' as rfm_segment,
-    'middle' as value_tier, 30 as recency_days, 2 as frequency, 2 as orders, 20.0 as monetary,
-    10.0 as average_order_value
+    'middle' as value_tier, 30 as recency_days, 2 as frequency, 2 as orders, 20.0::decimal(18,4) as monetary, 10.0::decimal(18,4) as average_order_value
 from marts.dim_customers;
 create table marts.customer_lifecycle as
 select
-    customer_id, 'active' as stage, 'onboarding' as previous_stage, date '2024-02-01' as stage_changed_on,
+    customer_id, 'active' as stage, 'onboarding' as previous_stage, date '2024-02-20' as stage_changed_on,
     date '2024-03-04' as as_of_on, 2 as order_days, 32 as age_days
 from marts.dim_customers;
 """
