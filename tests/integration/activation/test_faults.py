@@ -156,6 +156,38 @@ def test_a_batch_refused_for_one_bad_row_is_split_until_the_row_is_found(
     assert (letter["code"], letter["words"]) == ("Invalid Resource", "<address> of <FNAME> can't be stored")
 
 
+def test_a_row_that_the_answer_does_not_mention_is_not_acknowledged(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = Store.batch
+
+    def forgetful(self: Store, body: Mapping[str, list[dict[str, str]]], **options: bool) -> dict[str, object]:
+        said = batch(self, body, **options)
+        said["new_members"] = said["new_members"][1:]
+        return said
+
+    monkeypatch.setattr(Store, "batch", forgetful)
+    world.release(people(3))
+    assert world.apply().upserted == 2
+    monkeypatch.setattr(Store, "batch", batch)
+    again = world.plan()
+    assert (again.creates, again.tag_adds) == (1, {"mw: frequent_buyers": 1})
+    world.apply(again)
+    assert world.plan().is_empty
+
+
+def test_an_apply_that_goes_on_does_not_repeat_what_was_refused(world: World) -> None:
+    world.release([*people(2), Person("not an address", "c9")])
+    made = world.plan()
+    world.faults.order(answers(500), times=100, path_ends="/segments/1")
+    with pytest.raises(DestinationError):
+        world.apply(made)
+    world.faults._orders.clear()
+    report = world.apply(made)
+    assert (report.rejected, report.upserted, report.done_before) == (0, 0, 3)
+    assert len(world.ledger.dead_letters(world.destination.target)) == 1
+
+
 def test_a_withdrawal_between_plan_and_apply_is_withheld(world: World) -> None:
     world.release(people(3))
     made = world.plan()
