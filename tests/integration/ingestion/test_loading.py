@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 
 from core import lock
-from ingestion import accounting, loader, manifest
+from ingestion import accounting, delimited, loader, manifest
 from ingestion import report as reports
 
 HEADER = "order_id,product_id,quantity,unit_price,occurred_at\n"
@@ -275,3 +275,16 @@ def test_accounting_finds_what_does_not_add_up(lake, damage):
     problems = accounting.check(lake.home)
     assert problems
     assert all("web.events" in problem for problem in problems)
+
+
+def test_parser_that_drops_rows_in_silence_is_not_believed(lake, monkeypatch):
+    def drop_the_last(connection, path, target, delimiter, cells):
+        connection.execute(
+            f"copy (select 'O1' as c0, 'P' as c1, '1' as c2, '1' as c3, 'x' as c4, null::varchar as problem,"
+            f" null::varchar as raw) to '{target}'"
+        )
+        return 1
+
+    monkeypatch.setattr(delimited, "_stage_in_sets", drop_the_last)
+    report = lake.load_one("shop", "order_lines", lake.write("lines.csv", lines("O1", "O2")))
+    assert (report.rows_read, report.accepted) == (2, 2)
