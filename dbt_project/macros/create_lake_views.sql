@@ -19,24 +19,17 @@
         {%- do statements.append("create schema if not exists " ~ schema) -%}
     {%- endfor -%}
     {%- for source in graph.sources.values() | sort(attribute="unique_id") -%}
-        {%- if source.schema == "lake" -%}
-            {%- set file = source.name ~ (".json" if source.name == "clock" else ".parquet") -%}
-            {%- set path = home ~ "/" ~ ("" if source.name == "clock" else "lake/") ~ file -%}
-            {%- set is_present = path in present -%}
+        {%- if source.name == "clock" -%}
+            {%- do statements.append(clock_view(source, home, home ~ "/clock.json" in present)) -%}
+        {%- elif source.schema == "lake" -%}
+            {%- set file = home ~ "/lake/" ~ source.name ~ ".parquet" -%}
+            {%- do statements.append(lake_view(source, file, file in present)) -%}
         {%- else -%}
-            {%- set under = "state/" if source.schema == "state" else "lake/accepted/" ~ source.source_name ~ "/" -%}
-            {%- set path = home ~ "/" ~ under ~ source.name ~ "/*.parquet" -%}
-            {%- set is_present = (home ~ "/" ~ under ~ source.name) in present -%}
+            {%- set under = "state" if source.schema == "state" else "lake/accepted/" ~ source.source_name -%}
+            {%- set folder = home ~ "/" ~ under ~ "/" ~ source.name -%}
+            {%- do statements.append(lake_view(source, folder ~ "/*.parquet", folder in present)) -%}
         {%- endif -%}
-        {%- do statements.append(lake_view(source, path, is_present)) -%}
     {%- endfor -%}
-    {%- if home ~ "/clock.json" not in present -%}
-        {%- do log(
-            "There is no " ~ home ~ "/clock.json, so nothing is known before any instant and the marts will be empty."
-            ~ " Load data and let the command line set the clock: mailwright sample online-retail, then mailwright"
-            ~ " refresh. Or set MAILWRIGHT_HOME to the home that you mean.", info=true
-        ) -%}
-    {%- endif -%}
     {{ return(statements | join(";\n")) }}
 {%- endmacro %}
 
@@ -61,19 +54,37 @@
     create or replace view {{ source.schema }}.{{ source.identifier }} as
     select {{ columns | map(attribute="name") | join(", ") }}
     from (
-        select {% for column in columns %}cast(null as {{ column.data_type }}) as {{ column.name }}{{ ", " if not loop.last }}{% endfor %}
-        {%- if source.name == "clock" and not is_present %}
-        {%- else %}
+        select
+            {%- for column in columns %}
+            cast(null as {{ column.data_type }}) as {{ column.name }}{{ "," if not loop.last }}
+            {%- endfor %}
         where false
-        {%- endif %}
         {%- if is_present %}
         union all by name
-        {%- if source.name == "clock" %}
-        select as_of, timezone, currency
-        from read_json('{{ path }}', columns = {as_of: 'timestamp', timezone: 'varchar', currency: 'varchar'})
-        {%- else %}
         select * from read_parquet('{{ path }}', union_by_name = true)
         {%- endif %}
-        {%- endif %}
     )
+{%- endmacro %}
+
+{#- The as_of of the last refresh. Before the first one it is the home's own, which a sample has; a home without one
+    knows nothing yet. -#}
+{% macro clock_view(source, home, is_set) -%}
+    {%- set select_clock -%}
+        select
+            timezone('UTC', cast(as_of as timestamptz)) as as_of,
+            timezone,
+            currency
+        from read_json(
+            '{{ home }}/{{ "clock" if is_set else "home" }}.json',
+            columns = {as_of: 'varchar', timezone: 'varchar', currency: 'varchar'}
+        )
+    {%- endset -%}
+    {%- if not is_set and run_query(select_clock).rows[0][0] is none -%}
+        {%- do log(
+            "Nothing is known before any instant, so the marts will be empty: " ~ home ~ " has no clock yet. Load data"
+            ~ " and let the command line set it (mailwright refresh), or set MAILWRIGHT_HOME to the home that you mean.",
+            info=true
+        ) -%}
+    {%- endif -%}
+    create or replace view {{ source.schema }}.{{ source.identifier }} as {{ select_clock }}
 {%- endmacro %}
