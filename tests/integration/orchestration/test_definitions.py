@@ -1,0 +1,219 @@
+"""Dagster's definitions of a home without a warehouse: the whole graph, one op per stage, and what a kill leaves."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster import DagsterRunStatus
+
+from core.contract import load_contract
+from core.home import Home
+from core.settings import Settings
+from expectations.suites import catalogue
+from orchestration import assets
+from orchestration.checks import asset_key, check_name
+from orchestration.dbt import STAGES, DbtRunner, read_manifest
+from orchestration.definitions import build_definitions
+from orchestration.jobs import JOB
+from orchestration.runs import POOL, clear_stale, dagster_instance, is_alive, sole_run, stale_slots
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return Home.create(tmp_path_factory.mktemp("definitions") / "home", "Europe/London", "GBP")
+
+
+@pytest.fixture(scope="module")
+def settings(home: Home) -> Settings:
+    return Settings(home=home.root)
+
+
+@pytest.fixture(scope="module")
+def runner(settings: Settings, home: Home) -> DbtRunner:
+    runner = DbtRunner(settings, home)
+    runner.prepare()
+    return runner
+
+
+@pytest.fixture(scope="module")
+def manifest(runner: DbtRunner) -> dict[str, Any]:
+    return read_manifest(runner.manifest_path)
+
+
+@pytest.fixture(scope="module")
+def definitions(settings: Settings, home: Home, runner: DbtRunner) -> dg.Definitions:
+    return build_definitions(settings, home)
+
+
+@pytest.fixture(scope="module")
+def graph(definitions: dg.Definitions) -> Any:
+    return definitions.resolve_asset_graph()
+
+
+def test_a_second_look_does_not_parse_again(
+    settings: Settings, home: Home, runner: DbtRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = DbtRunner(settings, home)
+    monkeypatch.setattr(other, "_invoke", lambda *_: pytest.fail("dbt was called"))
+    assert other.prepare() == runner.manifest_path
+    assert not home.warehouse.exists(), "definitions need no warehouse"
+
+
+def test_a_changed_file_makes_another_fingerprint(settings: Settings, home: Home, tmp_path: Any) -> None:
+    runner = DbtRunner(settings, home)
+    runner.project_dir = tmp_path
+    (tmp_path / "model.sql").write_text("select 1")
+    before = runner.fingerprint()
+    assert runner.fingerprint() == before
+    (tmp_path / "model.sql").write_text("select 22")
+    assert runner.fingerprint() != before
+
+
+def test_every_model_is_built_in_one_stage(runner: DbtRunner, manifest: dict[str, Any]) -> None:
+    stages = runner.stages()
+    assert tuple(stages) == STAGES
+    built = [name for names in stages.values() for name in names if name.startswith(("model.", "seed."))]
+    expected = [name for name, node in manifest["nodes"].items() if node["resource_type"] in ("model", "seed")]
+    assert sorted(built) == sorted(expected)
+
+
+def test_every_data_test_runs_once_and_not_before_what_it_looks_at(runner: DbtRunner, manifest: dict[str, Any]) -> None:
+    position = {name: number for number, names in enumerate(runner.stages().values()) for name in names}
+    ran = [name for names in runner.stages().values() for name in names if name.startswith("test.")]
+    tests = {name: node for name, node in manifest["nodes"].items() if node["resource_type"] == "test"}
+    assert sorted(set(ran)) == sorted(tests), "a test that no stage runs is no test"
+    assert len(ran) == len(set(ran))
+    early = [
+        name
+        for name, node in tests.items()
+        if any(position.get(parent, -1) > position[name] for parent in node["depends_on"]["nodes"])
+    ]
+    assert early == []
+
+
+def test_the_graph_goes_from_the_lake_to_the_sync(graph: Any, manifest: dict[str, Any]) -> None:
+    keys = graph.get_all_asset_keys()
+    assert {dg.AssetKey([table.source, table.name]) for table in load_contract().tables.values()} <= keys
+    for upstream, downstream in [
+        (dg.AssetKey(["shop", "orders"]), dg.AssetKey(["marts", "fct_orders"])),
+        (assets.CLOCK, dg.AssetKey(["staging", "stg_lake__clock"])),
+        (dg.AssetKey(["features", "feat_customers"]), assets.CHURN),
+        (assets.FITS, dg.AssetKey(["marts", "customer_rfm"])),
+        (assets.CLUSTERS, dg.AssetKey(["marts", "customer_360"])),
+        (assets.CHURN, dg.AssetKey(["marts", "customer_360"])),
+        (dg.AssetKey(["activation", "sync_profiles"]), assets.RELEASE),
+        (dg.AssetKey(["marts", "customer_360"]), assets.PUBLISHED),
+        (assets.RELEASE, assets.PLAN),
+        (assets.PLAN, assets.SYNC),
+    ]:
+        ancestors = dg.AssetSelection.assets(downstream).upstream().resolve(graph)
+        assert upstream in ancestors, f"{downstream} does not depend on {upstream}"
+    sources = {dg.AssetKey(["state", name]) for name in ("fits", "scores")}
+    assert not sources & keys, "state stands in the graph as the assets that write it"
+
+
+def test_the_python_assets_read_models_that_exist(graph: Any) -> None:
+    external = {key for key in graph.get_all_asset_keys() if not graph.get(key).is_materializable}
+    assert external == set()
+
+
+def test_each_stage_is_one_op_and_the_sync_is_no_part_of_the_refresh(definitions: dg.Definitions) -> None:
+    ops = [node.name for node in definitions.resolve_job_def(JOB).nodes]
+    assert sorted(name for name in ops if name.startswith("dbt_")) == sorted(f"dbt_{stage}" for stage in STAGES)
+    assert "mailchimp_sync" not in ops
+    assert {"published_marts", "mailchimp_plan", "check_lake"} <= set(ops)
+    everything = definitions.resolve_implicit_global_asset_job_def()
+    assert "mailchimp_sync" in [node.name for node in everything.nodes]
+
+
+def test_every_expectation_is_a_check_and_critical_ones_block(graph: Any) -> None:
+    found = {key: graph.get(key).blocking for key in graph.asset_check_keys}
+    for guard in catalogue():
+        key = dg.AssetCheckKey(asset_key(guard.table), check_name(guard.expectation))
+        assert found[key] is (guard.severity == "critical"), key
+
+
+def test_every_data_test_of_dbt_is_a_check(graph: Any, manifest: dict[str, Any]) -> None:
+    names = {key.name for key in graph.asset_check_keys}
+    tests = {
+        node["name"]
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "test"
+        and any(parent.startswith(("model.", "seed.")) for parent in node["depends_on"]["nodes"])
+    }
+    assert tests <= names
+
+
+def test_groups_are_the_rooms(graph: Any) -> None:
+    groups = {graph.get(key).group_name for key in graph.get_all_asset_keys()}
+    assert groups == {
+        "lake", "seeds", "staging", "intermediate", "marts_core", "features", "ml", "marts_customers", "segments",
+        "activation", "publishing",
+    }  # fmt: skip
+
+
+def start_run(instance: dg.DagsterInstance, run_id: str) -> None:
+    """A run that Dagster believes to be at work and to hold a slot of the pool."""
+    run = dg.DagsterRun(job_name=JOB, run_id=run_id, status=DagsterRunStatus.STARTED)
+    instance.add_run(run)
+    instance.event_log_storage.initialize_concurrency_limit_to_default(POOL)
+    instance.event_log_storage.set_concurrency_slots(POOL, 1)
+    assert instance.event_log_storage.claim_concurrency_slot(POOL, run_id, "dbt_core").is_claimed
+
+
+def test_what_a_killed_run_left_is_cleared(home: Home) -> None:
+    dead = "11111111-1111-1111-1111-111111111111"
+    with dagster_instance(home) as instance:
+        start_run(instance, dead)
+        # Killed: the lock file of its process is there, and nobody holds it.
+        lock_file = home.dagster / "alive" / f"{dead}.lock"
+        lock_file.parent.mkdir(parents=True, exist_ok=True)
+        lock_file.write_text(json.dumps({"pid": 1, "command": "mailwright refresh"}))
+        assert stale_slots(instance, home, NOW) == {dead}
+        assert clear_stale(instance, home, NOW) == [dead]
+        run = instance.get_run_by_id(dead)
+        assert run is not None
+        assert run.status is DagsterRunStatus.FAILURE
+        assert instance.event_log_storage.get_concurrency_info(POOL).claimed_slots == []
+        assert clear_stale(instance, home, NOW) == []
+
+
+def test_a_run_that_has_just_begun_is_left_alone(home: Home) -> None:
+    young = "22222222-2222-2222-2222-222222222222"
+    with dagster_instance(home) as instance:
+        instance.add_run(dg.DagsterRun(job_name=JOB, run_id=young, status=DagsterRunStatus.STARTED))
+        assert clear_stale(instance, home, datetime.now(UTC)) == []
+        assert clear_stale(instance, home, datetime.now(UTC) + timedelta(minutes=10)) == [young]
+
+
+def test_a_run_is_alive_as_long_as_its_process_holds_its_lock(home: Home) -> None:
+    import subprocess
+    import sys
+
+    run_id = "33333333-3333-3333-3333-333333333333"
+    program = (
+        "import sys, pathlib; from core.home import Home; from orchestration.runs import sole_run\n"
+        f"home = Home.open(pathlib.Path({str(home.root)!r}))\n"
+        f"with sole_run(home, {run_id!r}): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        assert is_alive(home, run_id)
+        process.kill()
+        process.wait()
+        assert not is_alive(home, run_id)
+
+
+def test_only_one_run_works_on_a_home(home: Home) -> None:
+    with sole_run(home, "44444444-4444-4444-4444-444444444444"):
+        assert (home.root / "refresh.lock").exists()
+    assert not (home.dagster / "alive" / "44444444-4444-4444-4444-444444444444.lock").exists()
