@@ -28,7 +28,7 @@ demo: $(INSTALLED) ## From a real retailer's orders to audiences in a sandbox em
 ui: $(INSTALLED) ## Open the Dagster UI
 	@$(BIN)/mailwright ui
 
-docs: $(INSTALLED) ## Generate and serve the dbt documentation
+docs: $(INSTALLED) ## Write the dbt documentation as one page, with lineage
 	@$(BIN)/mailwright docs
 
 test: $(INSTALLED) ## Run all tests
