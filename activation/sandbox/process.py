@@ -115,6 +115,9 @@ def start(settings: Settings, home: Home, *, wait_seconds: float = 20.0) -> Runn
         running = status(home)
         if running is not None and _answers(running):
             is_new = running.process_id == child.pid
+            if not is_new:
+                child.terminate()  # else it would step in when the other is stopped
+                child.wait()
             return Running(running.process_id, running.port, is_new, running.wanted_port)
         if running is None and child.poll() not in (None, 0):
             break

@@ -203,7 +203,7 @@ def test_a_withdrawal_while_applying_holds_for_the_batches_after_it(world: World
     world.release(people(600))
     made = world.plan()
     late = "person00599@example.com"
-    arrived = []
+    arrived: list[str] = []
 
     def deliver(method: str, path: str) -> None:
         if method == "POST" and path.endswith(world.sandbox.store.account.list_id) and not arrived:
@@ -274,7 +274,7 @@ def test_kill_9_then_apply_again_completes_and_doubles_nothing(world: World, whe
     made = world.plan()
     account = world.sandbox.store.account
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, world.destination._base_url, account.list_id],
+        [sys.executable, "-c", CHILD, str(world.destination._base_url), account.list_id],
         cwd=PROJECT_ROOT,
         env={**os.environ, "KEY": account.api_key, "MAILWRIGHT_HOME": str(world.home.root)},
     )

@@ -61,6 +61,9 @@ def test_two_starts_at_once_give_one_server(home: Home, settings: Settings) -> N
     with ThreadPoolExecutor(2) as pool:
         started = list(pool.map(lambda _: process.start(settings, home), range(2)))
     assert len({running.process_id for running in started}) == 1
+    process.stop(home)
+    time.sleep(1.5)
+    assert process.status(home) is None, "the one that came second must not step in"
 
 
 def test_a_killed_server_is_not_taken_for_alive(home: Home, settings: Settings) -> None:
