@@ -28,8 +28,8 @@ demo: $(INSTALLED) ## From a real retailer's orders to audiences in a sandbox em
 ui: $(INSTALLED) ## Open the Dagster UI
 	@$(BIN)/mailwright ui
 
-docs: $(INSTALLED) ## Write the dbt documentation as one page, with lineage
-	@$(BIN)/mailwright docs
+docs: $(INSTALLED) ## Write the dbt documentation as one page and serve it
+	@$(BIN)/mailwright docs --serve
 
 test: $(INSTALLED) ## Run all tests
 	@$(BIN)/pytest
