@@ -60,9 +60,10 @@
 
 {#-
     Every version of an entity that has one row, for what may not forget. Adds `known_at` of the version, `is_current`
-    (the newest that is known at the as_of) and `is_latest` (the newest of all).
+    (the newest that is known at the as_of) and `is_latest` (the newest of all). `occurred_at` is a version's instant where
+    that is more than the contract's column.
 -#}
-{% macro accepted_versions(source_name, table_name) -%}
+{% macro accepted_versions(source_name, table_name, occurred_at=none) -%}
     {%- set table = source(source_name, table_name) -%}
     {%- set clock = source("lake", "clock") -%}
     {%- set deliveries = known_deliveries(source_name, table_name, true) -%}
@@ -85,7 +86,7 @@
         select
             accepted.*,
             delivery.sequence,
-            {{ known_since("accepted." ~ meta.occurred_at, "delivery.received_at") }} as known_at
+            {{ known_since(occurred_at or "accepted." ~ meta.occurred_at, "delivery.received_at") }} as known_at
         from {{ table }} as accepted
         inner join {{ deliveries }} as delivery on accepted.delivery_id = delivery.delivery_id
     ) as versions

@@ -12,7 +12,7 @@
 {%- endmacro %}
 
 {% macro duckdb__create_lake_views() -%}
-    {%- set home = target.path.rpartition("/")[0] | replace("'", "''") -%}
+    {%- set home = target.path.rpartition("/")[0] -%}
     {%- set present = lake_folders(home) -%}
     {%- set statements = [] -%}
     {%- for schema in graph.sources.values() | map(attribute="schema") | unique | sort -%}
@@ -37,9 +37,9 @@
     {#- What exists in the home, in one query: folders that hold Parquet files, and the two files of the lake itself. -#}
     {%- set query -%}
         select distinct regexp_replace(file, '/[^/]*$', '') as folder
-        from glob(['{{ home }}/lake/accepted/*/*/*.parquet', '{{ home }}/state/*/*.parquet'])
+        from glob([{{ quoted(home ~ "/lake/accepted/*/*/*.parquet") }}, {{ quoted(home ~ "/state/*/*.parquet") }}])
         union all
-        select file from glob(['{{ home }}/lake/deliveries.parquet', '{{ home }}/clock.json'])
+        select file from glob([{{ quoted(home ~ "/lake/deliveries.parquet") }}, {{ quoted(home ~ "/clock.json") }}])
     {%- endset -%}
     {{ return(run_query(query).columns[0].values() | list) }}
 {%- endmacro %}
@@ -61,7 +61,7 @@
         where false
         {%- if is_present %}
         union all by name
-        select * from read_parquet('{{ path }}', union_by_name = true)
+        select * from read_parquet({{ quoted(path) }}, union_by_name = true)
         {%- endif %}
     )
 {%- endmacro %}
@@ -75,7 +75,7 @@
             timezone,
             currency
         from read_json(
-            '{{ home }}/{{ "clock" if is_set else "home" }}.json',
+            {{ quoted(home ~ ("/clock.json" if is_set else "/home.json")) }},
             columns = {as_of: 'varchar', timezone: 'varchar', currency: 'varchar'}
         )
     {%- endset -%}
@@ -87,4 +87,8 @@
         ) -%}
     {%- endif -%}
     create or replace view {{ source.schema }}.{{ source.identifier }} as {{ select_clock }}
+{%- endmacro %}
+
+{% macro quoted(path) -%}
+    '{{ path | replace("'", "''") }}'
 {%- endmacro %}

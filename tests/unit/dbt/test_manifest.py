@@ -27,7 +27,19 @@ ARROWS = {
 }
 CONTRACTED = ("marts/core", "marts/customers", "features", "segments", "activation")
 PERSONAL = frozenset(
-    "email phone given_name surname full_name birthday street city postal_code identifier contact_point".split()
+    [
+        "email",
+        "phone",
+        "given_name",
+        "surname",
+        "full_name",
+        "birthday",
+        "street",
+        "city",
+        "postal_code",
+        "identifier",
+        "contact_point",
+    ]
 )
 
 
@@ -84,9 +96,9 @@ def test_a_staging_model_reads_its_own_source(manifest: dict[str, Any]) -> None:
         tables = [manifest["sources"][name] for name in node["depends_on"]["nodes"] if name.startswith("source.")]
         own = {f"stg_{table['source_name']}__{table['name']}" for table in tables}
         assert node["name"] in own, node["path"]
-        assert {table["schema"] for table in tables if f"stg_{table['source_name']}__{table['name']}" != node["name"]} <= {
-            "lake"
-        }, node["path"]
+        assert {
+            table["schema"] for table in tables if f"stg_{table['source_name']}__{table['name']}" != node["name"]
+        } <= {"lake"}, node["path"]
 
 
 def test_every_source_has_a_staging_model(manifest: dict[str, Any]) -> None:
@@ -134,7 +146,10 @@ def test_instants_and_dates_are_named_as_such(manifest: dict[str, Any]) -> None:
     for node in models(manifest):
         for column in node["columns"].values():
             if column["data_type"] == "timestamp":
-                assert column["name"].endswith("_at") or column["name"].endswith("as_of"), (node["name"], column["name"])
+                assert column["name"].endswith("_at") or column["name"].endswith("as_of"), (
+                    node["name"],
+                    column["name"],
+                )
             if column["data_type"] == "date":
                 assert column["name"].endswith("_on") or column["name"] == "birthday", (node["name"], column["name"])
 

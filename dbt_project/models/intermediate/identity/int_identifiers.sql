@@ -32,6 +32,7 @@ emails as (
         order by
             case when founding_identifier is null then 1 else 0 end,
             first_known_at,
+            case when founding_identifier like 'shop|%' then 0 else 1 end,
             founding_identifier
     ) = 1
 ),
@@ -67,6 +68,7 @@ phones as (
         order by
             case when founding_identifier is null then 1 else 0 end,
             first_known_at,
+            case when founding_identifier like 'shop|%' then 0 else 1 end,
             founding_identifier
     ) = 1
 ),
@@ -79,7 +81,10 @@ devices as (
         min(first_known_at) over (partition by anonymous_id) as first_known_at
     from known_by_address
     where anonymous_id is not null and founding_identifier is not null
-    qualify row_number() over (partition by anonymous_id order by first_known_at, founding_identifier) = 1
+    qualify row_number() over (
+        partition by anonymous_id
+        order by first_known_at, case when founding_identifier like 'shop|%' then 0 else 1 end, founding_identifier
+    ) = 1
 ),
 
 identifiers as (

@@ -1,7 +1,7 @@
 with
 
 source as (
-    {{ accepted_versions("crm", "contacts") }}
+    {{ accepted_versions("crm", "contacts", "coalesce(accepted.updated_at, accepted.created_at)") }}
 ),
 
 renamed as (
