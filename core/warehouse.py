@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -36,13 +37,19 @@ def warehouse(
 
 @contextmanager
 def in_memory(settings: Settings) -> Iterator[duckdb.DuckDBPyConnection]:
-    """An in-memory DuckDB with the settings' limits, for reading the lake, releases and published marts."""
+    """An in-memory DuckDB with the settings' limits, for reading the lake, releases and published marts.
+
+    What does not fit into memory spills to a folder of its own, which is removed at the end: left to itself, DuckDB
+    would spill into the working directory.
+    """
     import duckdb
 
     connection = duckdb.connect()
     try:
-        configure(connection, settings)
-        yield connection
+        with tempfile.TemporaryDirectory(prefix="mailwright-") as spill:
+            configure(connection, settings)
+            connection.execute("set temp_directory = ?", [spill])
+            yield connection
     finally:
         connection.close()
 

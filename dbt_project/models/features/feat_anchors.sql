@@ -29,7 +29,7 @@ month_starts as (
 
     select
         cast(
-            {{ dbt.dateadd("month", "-1 * month_offsets.months_back", dbt.date_trunc("month", "current_as_of.as_of_on")) }}
+            {{ dbt.dateadd("month", "-month_offsets.months_back", dbt.date_trunc("month", "current_as_of.as_of_on")) }}
             as date
         ) as as_of_on
     from current_as_of

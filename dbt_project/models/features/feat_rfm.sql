@@ -81,7 +81,8 @@ returned as (
     inner join return_lines
         on
             anchors.as_of > return_lines.known_at
-            and {{ dbt.datediff("return_lines.occurred_on", "anchors.as_of_on", "day") }} <= {{ var('rfm_window_days') }}
+            and {{ dbt.datediff("return_lines.occurred_on", "anchors.as_of_on", "day") }}
+            <= {{ var('rfm_window_days') }}
     group by
         return_lines.customer_id,
         anchors.as_of
