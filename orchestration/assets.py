@@ -51,12 +51,14 @@ class Translator(DagsterDbtTranslator):
     """Groups by room, and Python's state instead of dbt's sources for what Python wrote."""
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        """The folder: staging, intermediate, marts_core, marts_customers, features, segments, activation."""
+        """The folder: staging, intermediate, marts_core, marts_customers, features, segments, activation; or ml."""
         if dbt_resource_props["resource_type"] == "source":
             return "lake"
         if dbt_resource_props["resource_type"] == "seed":
             return "seeds"
         folders = dbt_resource_props["fqn"][1:-1]
+        if folders[:2] == ["staging", "ml"]:
+            return "ml"  # what Python wrote comes back there; with the rest of staging the groups would go round
         return f"marts_{folders[1]}" if folders[0] == "marts" else folders[0]
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:

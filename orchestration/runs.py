@@ -29,6 +29,8 @@ _CONFIG = """\
 # Dagster's instance for this home. Storage is SQLite in this folder.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 concurrency:
   pools:
     default_limit: 1
