@@ -39,7 +39,8 @@ numbered as (
     where founding_identifier is not null
 ),
 
--- Without a number of its own, a contact is whoever shares its address and surname; best the one whose given name agrees.
+-- Without a number of its own, a contact is whoever shares its address and surname; best the one of the same given
+-- name.
 namesakes as (
     select
         contacts.contact_id,
@@ -101,7 +102,7 @@ groups as (
         contacts.founding_identifier is null
         and contacts.email is not null
         and contacts.surname_key is not null
-        and contacts.contact_id not in (select contact_id from namesakes)
+        and contacts.contact_id not in (select namesakes.contact_id from namesakes)
 ),
 
 alone as (

@@ -18,8 +18,8 @@ sightings as (
     left join contact_persons on sightings.contact_id = contact_persons.contact_id
 ),
 
--- A shared address has one owner, whom what happens there is counted for: the person seen with it first. Its other users
--- keep it as their contact point and stay who they are.
+-- A shared address has one owner, whom what happens there is counted for: the person seen with it first. Its other
+-- users keep it as their contact point and stay who they are.
 emails as (
     select
         email,

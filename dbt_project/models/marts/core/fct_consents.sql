@@ -101,8 +101,8 @@ checkout as (
     where accepts_marketing and email is not null and (status is null or status not in ('test', 'fraud'))
 ),
 
--- A tick in the profile grants for the address it stands beside, since the record was made or the tick was set. Taking it
--- away again is a withdrawal; an update of something else is neither.
+-- A tick in the profile grants for the address it stands beside, since the record was made or the tick was set. Taking
+-- it away again is a withdrawal; an update of something else is neither.
 profile_versions as (
     select
         *,
@@ -173,8 +173,10 @@ binding as (
         consents.*,
         {{ identifier_id("crm", "contact_id", "consents.contact_id") }} as contact_identifier_id,
         case
-            when consents.contact_point_type = 'email' then {{ identifier_id("any", "email", "consents.contact_point") }}
-            when consents.contact_point_type = 'phone' then {{ identifier_id("any", "phone", "consents.contact_point") }}
+            when consents.contact_point_type = 'email'
+                then {{ identifier_id("any", "email", "consents.contact_point") }}
+            when consents.contact_point_type = 'phone'
+                then {{ identifier_id("any", "phone", "consents.contact_point") }}
         end as point_identifier_id
     from consents
     cross join clock

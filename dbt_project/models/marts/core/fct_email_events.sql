@@ -34,8 +34,7 @@ campaign_links as (
 
 -- A scanner follows every link of a message, within a minute; with fewer than three links a person might as well.
 followed_all_links as (
-    select
-        clicks.send_id
+    select clicks.send_id
     from events as clicks
     inner join campaign_links on clicks.campaign_id = campaign_links.campaign_id
     where clicks.event_type = 'clicked' and clicks.send_id is not null and campaign_links.links >= 3

@@ -17,16 +17,21 @@ events as (
 ),
 
 -- A visit goes on until its visitor does nothing for a while; the tracker's own session, where it has one, is believed.
+paused as (
+    select
+        *,
+        lag(occurred_at) over (partition by visitor, session_id order by occurred_at, event_id) as previous_at
+    from events
+),
+
 starts as (
     select
         *,
         case
-            when lag(occurred_at) over (partition by visitor, session_id order by occurred_at, event_id)
-                >= {{ dbt.dateadd("minute", -1 * var("session_gap_minutes"), "occurred_at") }}
-                then null
+            when previous_at >= {{ dbt.dateadd("minute", -1 * var("session_gap_minutes"), "occurred_at") }} then null
             else occurred_at
         end as session_started_at
-    from events
+    from paused
 ),
 
 sessions as (
