@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
+from itertools import pairwise
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -186,7 +187,7 @@ def order_days(books: Books, as_of: datetime) -> dict[int, list[date]]:
 
 def repurchase_gap(days_of: dict[int, list[date]]) -> int:
     """Lower median of the pooled gaps, held within 14 and 180 days."""
-    gaps = sorted((b - a).days for days in days_of.values() for a, b in zip(days, days[1:], strict=False))
+    gaps = sorted((b - a).days for days in days_of.values() for a, b in pairwise(days))
     return min(max(gaps[(len(gaps) - 1) // 2], 14), 180)
 
 
