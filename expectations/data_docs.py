@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 import shutil
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from core.files import write_atomically
 from core.home import Home
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
 
     from expectations.runner import CheckResult
+
+
+class _Line(TypedDict):
+    table: str
+    page: str
+    checks: int
+    failed: list[str]
+
 
 _ELSEWHERE = re.compile(
     r"""<link\b[^>]*\bhref=["']?(?:https?:)?//[^>]*>|<script\b[^>]*\bsrc=["']?(?:https?:)?//[^>]*>\s*</script>"""
@@ -35,6 +44,8 @@ th { background: #f5f7fa; } a { color: #0b7285; }
 .fa-exclamation-triangle::before { content: "\\26a0"; color: #e8590c; } i { font-style: normal; }
 .modal, .collapse:not(.show), .navbar-toggler { display: none; } .collapse.show, #section-1 .collapse { display: block; }
 """
+_SUMMARY = "summary.json"
+_TITLES = {"raw": "As delivered", "marts": "Marts"}
 _COUNTS = ("element_count", "missing_count", "missing_percent", "unexpected_count", "unexpected_percent")
 
 
@@ -101,6 +112,10 @@ def write(
     context.build_data_docs(site_names=[group])
     for page in beside.rglob("*.html"):
         page.write_text(_self_contained(page.read_text(encoding="utf-8")), encoding="utf-8")
+    # Its own list of tables needs scripts from another host; ours needs none.
+    lines = _summary(beside, validated)
+    (beside / _SUMMARY).write_text(json.dumps(lines), encoding="utf-8")
+    (beside / "index.html").write_text(_page(_TITLES[group], _table(lines)), encoding="utf-8")
     shutil.rmtree(target, ignore_errors=True)
     beside.rename(target)
     write_atomically(target.parent / "index.html", _entrance(home))
@@ -116,10 +131,48 @@ def _self_contained(page: str) -> str:
     return _ELSEWHERE.sub("", page).replace("</head>", f"<style>{_STYLE}</style></head>", 1)
 
 
+def _summary(folder: Path, validated: Sequence[tuple[Suite, ExpectationSuiteValidationResult]]) -> list[_Line]:
+    """What was found, table by table, with the page that tells more."""
+    lines: list[_Line] = []
+    for suite, result in validated:
+        page = next(folder.rglob(f"validations/**/{suite.table}.html"))
+        failed = [rule.name for rule, one in zip(suite.rules, result.results, strict=True) if not one.success]
+        lines.append(
+            {
+                "table": suite.table,
+                "page": page.relative_to(folder).as_posix(),
+                "checks": len(result.results),
+                "failed": failed,
+            }
+        )
+    return lines
+
+
 def _entrance(home: Home) -> str:
-    groups = sorted(path.parent.name for path in (home.docs / "gx").glob("*/index.html"))
-    links = "".join(f'<li><a href="{html.escape(group)}/index.html">{html.escape(group)}</a></li>' for group in groups)
+    parts = []
+    for group, title in _TITLES.items():
+        summary = home.docs / "gx" / group / _SUMMARY
+        if summary.exists():
+            lines = json.loads(summary.read_text(encoding="utf-8"))
+            parts.append(f"<h2>{html.escape(title)}</h2>{_table(lines, prefix=f'{group}/')}")
+    return _page("Data docs", "".join(parts))
+
+
+def _table(lines: Sequence[_Line], prefix: str = "") -> str:
+    rows = []
+    for line in lines:
+        failed = ", ".join(line["failed"])
+        verdict = f'<i class="fa-times"></i> {html.escape(failed)}' if failed else '<i class="fa-check-circle"></i>'
+        rows.append(
+            f'<tr><td><a href="{html.escape(prefix + line["page"])}">{html.escape(line["table"])}</a></td>'
+            f"<td>{line['checks'] - len(line['failed'])} of {line['checks']}</td><td>{verdict}</td></tr>"
+        )
+    return f"<table><tr><th>table</th><th>checks passed</th><th>did not pass</th></tr>{''.join(rows)}</table>"
+
+
+def _page(title: str, body: str) -> str:
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Data docs</title></head>'
-        f"<body><h1>Data docs</h1><p>What was checked, and found, in the last run.</p><ul>{links}</ul></body></html>\n"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{_STYLE}</style></head><body><h1>{html.escape(title)}</h1>"
+        f"<p>What was checked in the last run, and what was found.</p>{body}</body></html>\n"
     )

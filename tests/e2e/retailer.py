@@ -20,7 +20,8 @@ def write(folder: Path, seed: int = 7) -> dict[str, Path]:
     """Write orders, order_lines, products, contacts and consents as CSV; returns their paths by table."""
     folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(seed)
-    orders, lines = [], []
+    orders: list[tuple[object, ...]] = []
+    lines: list[tuple[object, ...]] = []
     for customer in range(CUSTOMERS):
         left = FIRST + timedelta(days=draw.uniform(60, DAYS))
         moment = FIRST + timedelta(days=draw.uniform(0, 400))
