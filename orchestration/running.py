@@ -8,6 +8,7 @@ import warnings
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from core.clock import resolve_as_of
 from core.errors import RefreshError
 from core.home import Home
 from core.settings import Settings
@@ -31,9 +32,11 @@ def run_refresh(settings: Settings, home: Home, *, as_of: str | None, reporter: 
         What was built and checked, and how long each step took.
 
     Raises:
+        MailwrightError: `as_of` is no date, or lies in the future.
         RefreshError: a step failed or a blocking check did; names it.
         WarehouseBusyError: another run is at work.
     """
+    resolve_as_of(home, as_of, datetime.now(UTC))  # a wrong date is said before anything slow begins
     workshop = Workshop(settings, home, reporter)
     run_id = str(uuid.uuid4())
     with sole_run(home, run_id):
