@@ -10,7 +10,7 @@ from dagster_dbt import DagsterDbtTranslator
 
 from core.contract import load_contract
 from core.warehouse import warehouse
-from orchestration import charts, publishing, refresh
+from orchestration import markdown, publishing, refresh
 from orchestration.checks import check_specs as expectation_specs
 from orchestration.checks import run_suites
 from orchestration.dbt import NodeResult, StageReport
@@ -153,7 +153,7 @@ def lake_assets() -> list[dg.AssetsDefinition]:
                     "sequence": stock.sequence,
                     "absent_sources": ", ".join(absent) or "none",
                     "tables": dg.MetadataValue.md(
-                        charts.markdown_table(
+                        markdown.table(
                             ("table", "deliveries", "read", "accepted", "superseded", "rejected", "erased"),
                             (
                                 (
@@ -397,7 +397,7 @@ def activation_assets() -> list[dg.AssetsDefinition]:
         return dg.MaterializeResult(
             metadata={
                 **frozen.summary(),
-                "segment_sizes": dg.MetadataValue.md(charts.markdown_table(("segment", "customers"), sizes)),
+                "segment_sizes": dg.MetadataValue.md(markdown.table(("segment", "customers"), sizes)),
             }
         )
 
@@ -421,8 +421,8 @@ def activation_assets() -> list[dg.AssetsDefinition]:
         return dg.MaterializeResult(
             metadata={
                 **made.summary(),
-                "funnel": dg.MetadataValue.md(charts.markdown_table(("step", "addresses"), made.funnel)),
-                "tags": dg.MetadataValue.md(charts.markdown_table(("tag", "to add", "to remove"), changes)),
+                "funnel": dg.MetadataValue.md(markdown.table(("step", "addresses"), made.funnel)),
+                "tags": dg.MetadataValue.md(markdown.table(("tag", "to add", "to remove"), changes)),
             }
         )
 
@@ -472,7 +472,7 @@ def publishing_assets(manifest: Mapping[str, Any], marts: list[dg.AssetKey]) -> 
                 "folder": dg.MetadataValue.path(str(shop.home.published)),
                 "changed_tables": ", ".join(changed) or "none: everything is as it was",
                 "tables": dg.MetadataValue.md(
-                    charts.markdown_table(
+                    markdown.table(
                         ("table", "rows", "personal columns left out"),
                         ((table.name, table.rows, ", ".join(table.left_out)) for table in publication.tables),
                     )
@@ -490,37 +490,35 @@ def _model(schema: str, name: str) -> dg.AssetKey:
 def _shown(report: refresh.LearningReport) -> dict[str, Any]:
     """A report as metadata: figures as they are, tables and pictures as Markdown."""
     shown: dict[str, Any] = dict(report.figures)
-    shown |= {name: dg.MetadataValue.md(charts.markdown_table(*table)) for name, table in report.tables.items()}
-    shown |= {name: dg.MetadataValue.md(charts.markdown_image(png, name)) for name, png in report.pictures.items()}
+    shown |= {name: dg.MetadataValue.md(markdown.table(*table)) for name, table in report.tables.items()}
+    shown |= {name: dg.MetadataValue.md(markdown.image(png, name)) for name, png in report.pictures.items()}
     return shown
 
 
 def _rfm_look(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
+    from ml import plots
+
     counts, names = refresh.rfm_grid(connection)
-    image = charts.markdown_image(charts.rfm_heat_map(counts, names), "customers by recency and frequency score")
+    image = markdown.image(plots.rfm_heatmap(counts, names), "customers by recency and frequency score")
     return {"heat_map": dg.MetadataValue.md(image), "current_customers": sum(counts.values())}
 
 
 def _lifecycle_look(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
-    return {
-        "stages": dg.MetadataValue.md(
-            charts.markdown_table(("stage", "customers"), refresh.lifecycle_stages(connection))
-        )
-    }
+    return {"stages": dg.MetadataValue.md(markdown.table(("stage", "customers"), refresh.lifecycle_stages(connection)))}
 
 
 def _funnel_look(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
+    from ml import plots
+
     steps = refresh.audience_funnel(connection)
     return {
-        "funnel": dg.MetadataValue.md(charts.markdown_image(charts.funnel_chart(steps), "audience funnel")),
-        "steps": dg.MetadataValue.md(charts.markdown_table(("step", "addresses"), steps)),
+        "funnel": dg.MetadataValue.md(markdown.image(plots.audience_funnel(steps), "audience funnel")),
+        "steps": dg.MetadataValue.md(markdown.table(("step", "addresses"), steps)),
     }
 
 
 def _segments_look(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
-    return {
-        "sizes": dg.MetadataValue.md(charts.markdown_table(("segment", "customers"), refresh.segment_sizes(connection)))
-    }
+    return {"sizes": dg.MetadataValue.md(markdown.table(("segment", "customers"), refresh.segment_sizes(connection)))}
 
 
 # Model -> what to show on it.

@@ -175,7 +175,7 @@ def refit(settings: Settings, home: Home) -> LearningReport:
 
 def find_clusters(settings: Settings, home: Home) -> LearningReport:
     """Group the customers, with a kept model where there is one, and write each one's cluster to the home's state."""
-    from ml import clusters
+    from ml import clusters, plots
 
     with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:
         report = clusters.refresh(connection, home)
@@ -197,16 +197,25 @@ def find_clusters(settings: Settings, home: Home) -> LearningReport:
                 [(tried.k, tried.silhouette, tried.stability, tried.smallest_share) for tried in report.candidates],
             ),
         },
+        pictures={
+            "profiles_picture": plots.cluster_profiles(report, home.currency),
+            "choice_of_k": plots.k_choice(report),
+        }
+        if report.clusters
+        else {},
     )
 
 
 def score_churn(settings: Settings, home: Home) -> LearningReport:
     """Score the risk of churn, with a kept model where there is one, and write the scores to the home's state."""
-    from ml import churn
-    from orchestration import charts
+    import pyarrow.parquet as pq
+
+    from ml import churn, plots, registry
+    from ml.features import current_as_of
 
     with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:
         report = churn.refresh(connection, home)
+        written = registry.scores_path(home, churn.MODEL, current_as_of(connection)[0])
     figures: dict[str, Any] = {"status": report.status, "why": report.explanation}
     if report.model is None or report.recency is None:
         return LearningReport(figures)
@@ -214,10 +223,7 @@ def score_churn(settings: Settings, home: Home) -> LearningReport:
     if report.gain is not None:
         figures["auc_gain_over_recency"] = "{:+.3f} ({:+.3f} to {:+.3f})".format(*report.gain)
     judged = {"churn model": report.model, "recency alone": report.recency}
-    curves = {
-        name: [(row.predicted, row.observed, row.customers) for row in said.reliability]
-        for name, said in judged.items()
-    }
+    scores = pq.read_table(written, columns=["score"])["score"].to_numpy()
     return LearningReport(
         figures,
         tables={
@@ -227,7 +233,7 @@ def score_churn(settings: Settings, home: Home) -> LearningReport:
             ),
             "share_that_churned": (("instants", "share"), report.base_rates),
         },
-        pictures={"reliability": charts.reliability_curve(curves["churn model"], curves["recency alone"])},
+        pictures={"reliability": plots.churn_reliability(report), "scores": plots.score_distribution(scores)},
     )
 
 

@@ -12,7 +12,7 @@ from core.errors import DestinationError, RefreshError, WarehouseBusyError
 from core.home import Home
 from core.settings import Settings
 from expectations.runner import CheckResult
-from orchestration import charts
+from orchestration import markdown
 from orchestration.checks import describe
 from orchestration.dbt import NodeResult, StageReport, personal_columns
 from orchestration.doctor import pinned_versions
@@ -137,17 +137,12 @@ def test_the_sensor_asks_once_per_newest_delivery(cursor: str | None, newest: in
     assert [request.run_key for request in said.run_requests] == [f"delivery-{newest}"]
 
 
-def test_pictures_are_png_in_markdown() -> None:
-    heat_map = charts.rfm_heat_map({(5, 5): 120, (1, 1): 900}, {(5, 5): "champions"})
-    curve = charts.reliability_curve([(0.1, 0.12, 50), (0.8, 0.7, 60)])
-    funnel = charts.funnel_chart([("all", 100), ("sendable", 40)])
-    for png in (heat_map, curve, funnel):
-        assert png.startswith(b"\x89PNG")
-        assert charts.markdown_image(png, "x").startswith("![x](data:image/png;base64,iVBOR")
+def test_a_picture_needs_no_file_beside_it() -> None:
+    assert markdown.image(b"\x89PNG", "x") == "![x](data:image/png;base64,iVBORw==)"
 
 
 def test_markdown_tables_escape_and_group_digits() -> None:
-    assert charts.markdown_table(("a", "b"), [("x|y", 1234), (None, 0.12345)]) == (
+    assert markdown.table(("a", "b"), [("x|y", 1234), (None, 0.12345)]) == (
         "| a | b |\n| --- | --- |\n| x\\|y | 1,234 |\n|  | 0.123 |"
     )
 
