@@ -32,7 +32,7 @@ docs: $(INSTALLED) ## Write the dbt documentation as one page and serve it
 	@$(BIN)/mailwright docs --serve
 
 test: $(INSTALLED) ## Run all tests
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 lint: $(INSTALLED) ## Check style and types: ruff, mypy, sqlfluff
 	@$(BIN)/ruff check

@@ -15,6 +15,17 @@ from core.home import Home
 from core.settings import PREFIX, PROJECT_ROOT
 
 
+# Homes that take minutes to make. Tests that share one run in one process, in turn: a warehouse has one writer.
+SHARED_HOMES = ("orders_only", "refreshed_retailer")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell pytest-xdist what belongs together: tests that share a home, else the tests of a module."""
+    for item in items:
+        shared = [name for name in SHARED_HOMES if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside() -> Iterator[None]:
     """What the developer has set must not decide what a test finds."""
