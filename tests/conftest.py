@@ -14,7 +14,6 @@ import pytest
 from core.home import Home
 from core.settings import PREFIX, PROJECT_ROOT
 
-
 # Homes that take minutes to make. Tests that share one run in one process, in turn: a warehouse has one writer.
 SHARED_HOMES = ("orders_only", "refreshed_retailer")
 
