@@ -70,7 +70,8 @@ def strip(result: ExpectationValidationResult, checked: CheckResult) -> None:
     result.exception_info = {
         "raised_exception": failed,
         "exception_message": checked.detail if failed else None,
-        "exception_traceback": None,
+        # Great Expectations leaves a page out silently when an error has no text here.
+        "exception_traceback": "" if failed else None,
     }
 
 

@@ -18,8 +18,10 @@ from core.settings import PREFIX, PROJECT_ROOT
 SHARED_HOMES = ("orders_only", "refreshed_retailer")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tell pytest-xdist what belongs together: tests that share a home, else the tests of a module."""
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     for item in items:
         shared = [name for name in SHARED_HOMES if name in getattr(item, "fixturenames", ())]
         item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.nodeid.partition("::")[0]))

@@ -377,7 +377,11 @@ def test_the_data_docs_show_the_last_run_of_each_group(settings, lake, marts):
     }
     assert pages == {"raw": 3, "marts": 5}
     entrance = (home.docs / "gx" / "index.html").read_text(encoding="utf-8")
-    assert all(f'href="{group}/index.html"' in entrance for group in pages)
+    for group in pages:
+        shown = (home.docs / "gx" / group / "index.html").read_text(encoding="utf-8")
+        for page in home.docs.glob(f"gx/{group}/validations/**/*.html"):
+            assert f'href="{page.relative_to(home.docs / "gx").as_posix()}"' in entrance
+            assert f'href="{page.relative_to(home.docs / "gx" / group).as_posix()}"' in shown
     assert not list(home.docs.rglob(".*.tmp"))
 
 
