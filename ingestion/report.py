@@ -35,7 +35,7 @@ class TableReport:
         if self.error is not None:
             return f"{name}: not loaded: {self.error}"
         if self.duplicate_of is not None:
-            return f"{name}: skipped: {'; '.join(self.notices)}"
+            return f"{name}: nothing new"
         parts = [f"{self.accepted:,} accepted"]
         if self.superseded:
             parts.append(f"{self.superseded:,} repeated")

@@ -227,7 +227,7 @@ def test_progress_and_report_tell_what_happened(lake):
     assert report.errors == (said[-1],)
     assert said[-1].startswith("shop.orders: not loaded: o.csv lacks")
     assert report.rejected == 1
-    assert reports.TableReport("a", "b", duplicate_of="x", notices=("n",)).describe() == "a.b: skipped: n"
+    assert reports.TableReport("a", "b", duplicate_of="x", notices=("n",)).describe() == "a.b: nothing new"
 
 
 def test_many_files_make_one_delivery(lake):
