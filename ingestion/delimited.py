@@ -2,7 +2,7 @@
 
 A regular file is parsed by DuckDB, in sets, and believed only if an independent count of its records agrees. DuckDB 2.0
 was seen to drop rows in silence (a quoted line break in the header, an unclosed quote), so everything else, ragged rows
-and stray quotes included, goes through Python's reader, about six times slower, which loses nothing and can say which
+and stray quotes included, goes through the slower reader of Python, which loses nothing and can say which
 row is wrong.
 """
 
