@@ -172,14 +172,19 @@ def local_date(home: Home) -> str:
 
 def _newest_plan(home: Home) -> str:
     from activation import plan
+    from activation.ledger import Ledger
     from core.errors import PlanError
 
     try:
         made = plan.read(home, "mailchimp")
     except PlanError:
         return "none yet"
-    changes = "nothing to do" if made.is_empty else f"{made.operations:,} changes"
-    return f"{made.hash} of release {made.release}: {changes}"
+    said = f"{made.hash} of release {made.release}: "
+    if made.is_empty:
+        return said + "nothing to do"
+    with Ledger(home) as ledger:
+        outcomes = [run["outcome"] for run in ledger.last_runs() if run["plan_hash"] == made.hash]
+    return said + f"{made.operations:,} changes, {f'apply {outcomes[0]}' if outcomes else 'not applied yet'}"
 
 
 def _local(moment: Any, home: Home) -> str:

@@ -46,7 +46,9 @@ def test_only_the_consented_are_planned_and_synced(refreshed_retailer: CommandLi
     assert release is not None
     assert release.counts["profiles"] == CUSTOMERS // 2
     assert plan.read(refreshed_retailer.home, "mailchimp").creates == CUSTOMERS // 2
+    assert "not applied yet" in refreshed_retailer.run("status")
     refreshed_retailer.run("apply", "mailchimp")
+    assert "apply done" in refreshed_retailer.run("status")
     assert sandbox_contents(refreshed_retailer.home)["contacts"] == CUSTOMERS // 2
     refreshed_retailer.run("plan", "mailchimp")
     assert "nothing to do" in refreshed_retailer.run("apply", "mailchimp")
