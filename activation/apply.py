@@ -227,6 +227,8 @@ class _Engine:
 
     def _find_remaining(self, connection: duckdb.DuckDBPyConnection) -> None:
         """The plan's operations less those that the ledger shows as done by an earlier apply of this plan."""
+        import duckdb
+
         plan = self._plan
         path = str(plan.path).replace("'", "''")
         connection.register("ledger_contacts", self._ledger.contacts(plan.target))
@@ -235,7 +237,7 @@ class _Engine:
         try:
             connection.execute(f"create view operations as from read_parquet('{path}')")
             total = connection.execute("select count(*) from operations").fetchone()
-        except Exception as error:
+        except duckdb.Error as error:
             raise PlanError(f"{plan.path} can't be read ({type(error).__name__}): plan again") from None
         connection.execute(f"""
             create table remaining as

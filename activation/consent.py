@@ -225,10 +225,6 @@ class Refusals:
     def __len__(self) -> int:
         return len(self.kinds)
 
-    def is_pushed(self, email: str) -> bool:
-        """Whether the platform is to be told."""
-        return self.kinds.get(email) in PUSHED
-
 
 def refusals(settings: Settings, home: Home, release: Release) -> Refusals:
     """Read every refusal in the lake, whatever its date, for the customers of a release."""
