@@ -133,6 +133,11 @@ class Home:
         return self.root / "state"
 
     @property
+    def identity(self) -> Path:
+        """Who is who: assignments, journal, scored links and the model that scored them."""
+        return self.state / "identity"
+
+    @property
     def releases(self) -> Path:
         return self.state / "releases"
 

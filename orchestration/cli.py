@@ -8,17 +8,12 @@ from __future__ import annotations
 import sys
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from core.errors import MailwrightError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from core.settings import Settings
-    from orchestration.progress import RichReporter
+from orchestration.terminal import open_console, open_reporter, open_settings
 
 app = typer.Typer(
     name="mailwright",
@@ -56,7 +51,7 @@ def main() -> None:
     except MailwrightError as error:
         from rich.text import Text
 
-        _console(stderr=True).print(Text(f"Error: {error}", style="bold red"), soft_wrap=True)
+        open_console(stderr=True).print(Text(f"Error: {error}", style="bold red"), soft_wrap=True)
         sys.exit(1)
 
 
@@ -75,12 +70,12 @@ def init(
     from core.errors import HomeError
     from core.home import Home
 
-    settings = _settings()
+    settings = open_settings()
     zone, money = timezone or settings.timezone, currency or settings.currency
     if zone is None or money is None:
         raise HomeError("a new home needs a timezone and a currency: mailwright init --timezone ZONE --currency CODE")
     home = Home.create(settings.home, zone, money)
-    console = _console()
+    console = open_console()
     console.print(f"Home at {home.root}: timezone {home.timezone}, reporting currency {home.currency}", soft_wrap=True)
     console.print("Next: mailwright load shop orders=orders.csv order_lines=order_lines.csv --historical")
 
@@ -140,11 +135,11 @@ def load(
     from core.home import open_home
     from orchestration.loading import load_files, now, parse_tables
 
-    settings = _settings()
+    settings = open_settings()
     home = open_home(settings)
     moment: datetime = now() if received_at is None else parse_as_of(received_at, home.timezone)
     files = parse_tables(tables)
-    console = _console()
+    console = open_console()
     report = load_files(
         settings,
         home,
@@ -152,7 +147,7 @@ def load(
         files,
         received_at=moment,
         historical=historical,
-        reporter=_reporter(console),
+        reporter=open_reporter(console),
     )
     for table in report.tables:
         console.print(table.describe(), style="red" if table.error else None, highlight=False, soft_wrap=True)
@@ -186,10 +181,10 @@ def refresh(
     from orchestration.running import run_refresh
     from orchestration.showing import refresh_summary
 
-    settings = _settings()
+    settings = open_settings()
     home = open_home(settings)
-    console = _console()
-    tally = run_refresh(settings, home, as_of=as_of, reporter=_reporter(console))
+    console = open_console()
+    tally = run_refresh(settings, home, as_of=as_of, reporter=open_reporter(console))
     refresh_summary(console, home, tally)
 
 
@@ -200,10 +195,10 @@ def fits_refit() -> None:
     from orchestration.refresh import refit
     from orchestration.showing import pairs
 
-    settings = _settings()
+    settings = open_settings()
     home = open_home(settings)
-    console = _console()
-    with _reporter(console).step("Learn the fits anew"):
+    console = open_console()
+    with open_reporter(console).step("Learn the fits anew"):
         report = refit(settings, home)
     pairs(console, report.figures)
     console.print("The next `mailwright refresh` scores with them.")
@@ -222,10 +217,10 @@ def plan(destination: DestinationArgument) -> None:
     from core.home import open_home
     from orchestration.showing import plan_summary
 
-    settings = _settings()
+    settings = open_settings()
     home = open_home(settings)
-    console = _console()
-    with _reporter(console).step("Compare the release with what was acknowledged"):
+    console = open_console()
+    with open_reporter(console).step("Compare the release with what was acknowledged"):
         made = plans.make(settings, home, destination.value)
     plan_summary(console, made)
 
@@ -246,10 +241,10 @@ def apply_(
     from orchestration.refresh import apply_plan
     from orchestration.showing import pairs
 
-    settings = _settings()
+    settings = open_settings()
     home = open_home(settings)
-    console = _console()
-    report = apply_plan(settings, home, destination.value, plan_hash=plan_hash, reporter=_reporter(console))
+    console = open_console()
+    report = apply_plan(settings, home, destination.value, plan_hash=plan_hash, reporter=open_reporter(console))
     pairs(console, report.summary())
     if report.rejected:
         for words, count in report.reasons.most_common(5):
@@ -262,9 +257,9 @@ def sandbox_start() -> None:
     from activation.sandbox import process
     from core.home import open_home
 
-    settings = _settings()
+    settings = open_settings()
     running = process.start(settings, open_home(settings))
-    _console().print(f"The sandbox is at {running.url}", soft_wrap=True)
+    open_console().print(f"The sandbox is at {running.url}", soft_wrap=True)
 
 
 @sandbox_app.command("stop")
@@ -273,9 +268,9 @@ def sandbox_stop() -> None:
     from activation.sandbox import process
     from core.home import open_home
 
-    settings = _settings()
+    settings = open_settings()
     stopped = process.stop(open_home(settings))
-    _console().print("The sandbox is stopped." if stopped else "The sandbox was not running.")
+    open_console().print("The sandbox is stopped." if stopped else "The sandbox was not running.")
 
 
 @sandbox_app.command("status")
@@ -284,8 +279,8 @@ def sandbox_status() -> None:
     from core.home import open_home
     from orchestration.showing import sandbox_line
 
-    settings = _settings()
-    _console().print(sandbox_line(settings, open_home(settings)), highlight=False, soft_wrap=True)
+    settings = open_settings()
+    open_console().print(sandbox_line(settings, open_home(settings)), highlight=False, soft_wrap=True)
 
 
 # Look
@@ -300,8 +295,8 @@ def status() -> None:
     from core.home import open_home
     from orchestration.showing import show_status
 
-    settings = _settings()
-    show_status(_console(), settings, open_home(settings))
+    settings = open_settings()
+    show_status(open_console(), settings, open_home(settings))
 
 
 @app.command(rich_help_panel="Look")
@@ -309,7 +304,7 @@ def doctor() -> None:
     """Check the installation and the home, and say what to do about what is wrong."""
     from orchestration.doctor import examine
 
-    console = _console()
+    console = open_console()
     failed = False
     for finding in examine():
         mark = {"good": "[green]✓[/green]", "note": "[yellow]•[/yellow]", "bad": "[red]✗[/red]"}[finding.level]
@@ -327,10 +322,10 @@ def ui(
     from core.home import open_home
     from orchestration.serving import serve_dagster
 
-    settings = _settings()
+    settings = open_settings()
     home = open_home(settings)
-    console = _console()
-    serve_dagster(settings, home, port, _reporter(console), console)
+    console = open_console()
+    serve_dagster(settings, home, port, open_reporter(console), console)
 
 
 @app.command(rich_help_panel="Look")
@@ -342,10 +337,10 @@ def docs(
     from core.home import open_home
     from orchestration.serving import write_docs
 
-    settings = _settings()
+    settings = open_settings()
     home = open_home(settings)
-    console = _console()
-    write_docs(settings, home, _reporter(console), console, port=port if serve else None)
+    console = open_console()
+    write_docs(settings, home, open_reporter(console), console, port=port if serve else None)
 
 
 @app.command(rich_help_panel="Run")
@@ -356,43 +351,22 @@ def demo() -> None:
     """
     from orchestration.demo import run_demo
 
-    settings = _settings()
-    console = _console()
-    run_demo(settings, console, _reporter(console))
+    settings = open_settings()
+    console = open_console()
+    run_demo(settings, console, open_reporter(console))
 
 
 def _sample(name: str, options: dict[str, object], reset: bool) -> None:
     from orchestration.loading import Sample, load_sample
     from orchestration.showing import local_date
 
-    settings = _settings()
-    console = _console()
-    home, changed = load_sample(settings, Sample(name, options), reset=reset, reporter=_reporter(console))
+    settings = open_settings()
+    console = open_console()
+    home, changed = load_sample(settings, Sample(name, options), reset=reset, reporter=open_reporter(console))
     if not changed:
         console.print("This sample is loaded already; nothing changed.")
     console.print(f"Home at {home.root}, as of {local_date(home)}", soft_wrap=True, highlight=False)
     console.print("Next: mailwright refresh")
-
-
-def _settings() -> Settings:
-    from core.settings import load_settings
-
-    return load_settings()
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    console = Console(stderr=stderr)
-    if not console.is_terminal:
-        console.width = 140  # a log file does not wrap
-    return console
-
-
-def _reporter(console: Console) -> RichReporter:
-    from orchestration.progress import RichReporter
-
-    return RichReporter(console)
 
 
 if __name__ == "__main__":
