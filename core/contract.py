@@ -19,7 +19,24 @@ from core.settings import PROJECT_ROOT
 STAGING = PROJECT_ROOT / "dbt_project" / "models" / "staging"
 
 DeliveryMode = Literal["append", "replace_entity", "snapshot"]
+ContactPointKind = Literal["email", "phone", "either"]
 _TYPES = re.compile(r"varchar|integer|bigint|boolean|date|timestamp|decimal\(\d+,\d+\)")
+
+
+@dataclass(frozen=True)
+class ContactPoint:
+    """How a column that holds addresses or numbers is read.
+
+    Attributes:
+        kind: email, phone, or either: a value with an @ is an address, any other a number.
+        country: the column whose country a national number belongs to; none means that only international numbers can
+            be told. `contacts.country` is a column of another table of the source.
+        by: for the column of another table, the key that both tables have.
+    """
+
+    kind: ContactPointKind
+    country: str | None = None
+    by: str | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +49,7 @@ class Column:
         pii: personal data; never published, logged, plotted or sampled.
         values: the allowed values, lower case; a required column rejects others, an optional one notices them.
         one_value_per: rows that share this key must not hold two different values, else all of them are rejected.
+        contact_point: set where the column holds email addresses or phone numbers.
     """
 
     name: str
@@ -41,6 +59,7 @@ class Column:
     pii: bool = False
     values: tuple[str, ...] = ()
     one_value_per: str | None = None
+    contact_point: ContactPoint | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +154,9 @@ def _table(source: str, said: dict[str, Any]) -> Table:
         *table.event_key,
         *filter(None, [table.occurred_at, *(c.one_value_per for c in columns)]),
     ]
+    for column in columns:
+        if point := column.contact_point:
+            named += filter(None, [point.by if "." in (point.country or "") else point.country])
     if unknown := set(named) - set(table.column_names):
         raise ValueError(f"names unknown columns {sorted(unknown)}")
     if (mode == "replace_entity") != bool(table.entity_key):
@@ -156,4 +178,14 @@ def _column(said: dict[str, Any]) -> Column:
         bool(meta.get("pii")),
         tuple(meta.get("values", ())),
         meta.get("one_value_per"),
+        _contact_point(meta["contact_point"]) if "contact_point" in meta else None,
     )
+
+
+def _contact_point(said: dict[str, Any]) -> ContactPoint:
+    point = ContactPoint(said["kind"], said.get("country"), said.get("by"))
+    if point.kind not in ("email", "phone", "either"):
+        raise ValueError(f"unknown kind of contact point {point.kind!r}")
+    if ("." in (point.country or "")) != bool(point.by):
+        raise ValueError("a country of another table needs the key `by`, and only that does")
+    return point

@@ -120,6 +120,11 @@ class Home:
         return self.lake / "deliveries.parquet"
 
     @property
+    def contact_points(self) -> Path:
+        """Email addresses and phone numbers as parsed; holds personal data."""
+        return self.lake / "contact_points"
+
+    @property
     def clock(self) -> Path:
         """The as_of of the run in progress or last done; dbt reads it as a one-row control table."""
         return self.root / "clock.json"
