@@ -13,3 +13,8 @@
     {#- Key of something that a person is known by; null without one. `source` and `identifier_type` are plain words. -#}
     {{ return(hash_key("'" ~ source ~ "|" ~ identifier_type ~ "|' || " ~ identifier)) }}
 {%- endmacro %}
+
+{% macro own_customer_id(source, identifier_type, identifier) -%}
+    {#- The customer that a record founds: the first 16 hexadecimal digits of the MD5 of `source|type|identifier`. -#}
+    substr({{ dbt.hash(source ~ " || '|' || " ~ identifier_type ~ " || '|' || " ~ identifier) }}, 1, 16)
+{%- endmacro %}

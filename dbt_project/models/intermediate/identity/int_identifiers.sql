@@ -1,134 +1,84 @@
 with
 
-customer_refs as (
-    select * from {{ ref("int_customer_refs") }}
-),
-
-contact_persons as (
-    select * from {{ ref("int_contact_persons") }}
-),
-
--- Who was seen, as far as numbers tell: the shop's own before the CRM's.
 sightings as (
-    select
-        sightings.*,
-        coalesce(customer_refs.founding_identifier, contact_persons.founding_identifier) as founding_identifier
-    from {{ ref("int_sightings") }} as sightings
-    left join customer_refs on sightings.customer_ref = customer_refs.customer_ref
-    left join contact_persons on sightings.contact_id = contact_persons.contact_id
+    select * from {{ ref("int_sightings") }}
 ),
 
--- A shared address has one owner, whom what happens there is counted for: the person seen with it first. Its other
--- users keep it as their contact point and stay who they are.
-emails as (
+records as (
     select
-        email,
-        coalesce(founding_identifier, 'any|email|' || email) as founding_identifier,
-        min(first_known_at) over (partition by email) as first_known_at
-    from sightings
-    where email is not null
-    qualify row_number() over (
-        partition by email
-        order by
-            case when founding_identifier is null then 1 else 0 end,
-            first_known_at,
-            case when founding_identifier like 'shop|%' then 0 else 1 end,
-            founding_identifier
-    ) = 1
+        records.identifier_id,
+        records.source,
+        records.identifier_type,
+        records.identifier,
+        coalesce(assignments.customer_id, records.own_customer_id) as customer_id,
+        records.first_known_at
+    from {{ ref("int_person_records") }} as records
+    left join {{ ref("stg_identity__assignments") }} as assignments
+        on records.identifier_id = assignments.identifier_id
 ),
 
-known_by_address as (
+-- A contact point follows its owner, unless it is a guest and so a record itself.
+contact_points as (
     select
-        sightings.phone,
-        sightings.anonymous_id,
-        sightings.first_known_at,
-        coalesce(sightings.founding_identifier, emails.founding_identifier) as founding_identifier
-    from sightings
-    left join emails on sightings.email = emails.email
+        contact_point_id,
+        contact_point_type,
+        contact_point,
+        max(case when is_owner then record_id end) as record_id,
+        min(first_known_at) as first_known_at
+    from {{ ref("int_record_contact_points") }}
+    group by
+        contact_point_id,
+        contact_point_type,
+        contact_point
+    having not {{ dbt.bool_or("is_guest") }}
 ),
 
-contacts as (
-    select
-        contact_persons.contact_id,
-        coalesce(contact_persons.founding_identifier, emails.founding_identifier) as founding_identifier,
-        contact_persons.first_known_at
-    from contact_persons
-    left join emails on contact_persons.email = emails.email
-),
-
-phones as (
-    select
-        phone,
-        coalesce(founding_identifier, 'any|phone|' || phone) as founding_identifier,
-        min(first_known_at) over (partition by phone) as first_known_at
-    from known_by_address
-    where phone is not null
-    qualify row_number() over (
-        partition by phone
-        order by
-            case when founding_identifier is null then 1 else 0 end,
-            first_known_at,
-            case when founding_identifier like 'shop|%' then 0 else 1 end,
-            founding_identifier
-    ) = 1
+unblocked as (
+    select contact_points.*
+    from contact_points
+    left join {{ ref("int_blocked_contact_points") }} as blocked
+        on contact_points.contact_point_id = blocked.contact_point_id
+    where blocked.contact_point_id is null
 ),
 
 -- A device belongs to whoever named themselves on it first, backwards in time as well.
 devices as (
     select
-        anonymous_id,
-        founding_identifier,
-        min(first_known_at) over (partition by anonymous_id) as first_known_at
-    from known_by_address
-    where anonymous_id is not null and founding_identifier is not null
+        sightings.anonymous_id,
+        sightings.record_id,
+        min(sightings.first_known_at) over (partition by sightings.anonymous_id) as first_known_at
+    from sightings
+    inner join records on sightings.record_id = records.identifier_id
+    where sightings.anonymous_id is not null
     qualify row_number() over (
-        partition by anonymous_id
-        order by first_known_at, case when founding_identifier like 'shop|%' then 0 else 1 end, founding_identifier
+        partition by sightings.anonymous_id
+        order by
+            sightings.first_known_at,
+            case when sightings.record_source = 'shop' then 0 else 1 end,
+            sightings.record_id
     ) = 1
 ),
 
 identifiers as (
     select
-        {{ identifier_id("shop", "customer_ref", "customer_ref") }} as identifier_id,
-        'shop' as source,
-        'customer_ref' as identifier_type,
-        customer_ref as identifier,
-        founding_identifier,
+        identifier_id,
+        source,
+        identifier_type,
+        identifier,
+        identifier_id as record_id,
         first_known_at
-    from customer_refs
+    from records
 
     union all
 
     select
-        {{ identifier_id("crm", "contact_id", "contact_id") }} as identifier_id,
-        'crm' as source,
-        'contact_id' as identifier_type,
-        contact_id as identifier,
-        founding_identifier,
-        first_known_at
-    from contacts
-
-    union all
-
-    select
-        {{ identifier_id("any", "email", "email") }} as identifier_id,
+        contact_point_id as identifier_id,
         'any' as source,
-        'email' as identifier_type,
-        email as identifier,
-        founding_identifier,
+        contact_point_type as identifier_type,
+        contact_point as identifier,
+        record_id,
         first_known_at
-    from emails
-
-    union all
-
-    select
-        {{ identifier_id("any", "phone", "phone") }} as identifier_id,
-        'any' as source,
-        'phone' as identifier_type,
-        phone as identifier,
-        founding_identifier,
-        first_known_at
-    from phones
+    from unblocked
 
     union all
 
@@ -137,21 +87,22 @@ identifiers as (
         'web' as source,
         'anonymous_id' as identifier_type,
         anonymous_id as identifier,
-        founding_identifier,
+        record_id,
         first_known_at
     from devices
 ),
 
 customers as (
     select
-        identifier_id,
-        source,
-        identifier_type,
-        identifier,
-        founding_identifier,
-        substr(md5(founding_identifier), 1, 16) as customer_id,
-        first_known_at
+        identifiers.identifier_id,
+        identifiers.source,
+        identifiers.identifier_type,
+        identifiers.identifier,
+        identifiers.record_id,
+        records.customer_id,
+        identifiers.first_known_at
     from identifiers
+    inner join records on identifiers.record_id = records.identifier_id
 )
 
 select * from customers
