@@ -34,9 +34,15 @@ class Plugin(BasePlugin):
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         try:
-            configure(conn, load_settings())
+            settings = load_settings()
+            configure(conn, settings)
+            conn.execute(f"set variable dbt_project = {_literal(settings.project_dir / 'dbt_project')}")
         except MailwrightError as error:
             raise DbtRuntimeError(str(error)) from None
+
+
+def _literal(path: Path) -> str:
+    return "'" + str(path).replace("'", "''") + "'"
 
 
 def close() -> None:

@@ -3,7 +3,8 @@
     files, or a typed view without rows. Columns come from the sources' YAML, so a file that is older than a column
     shows it as null.
 
-    Sources by schema: `lake_<source>` are accepted deliveries, `lake` the lake's own records, `state` what Python wrote.
+    Sources by schema: `lake_<source>` are accepted deliveries, `lake` the lake's own records, `state` what Python wrote,
+    `shipped` lists that come with this project. A source in `lake` or `shipped` may name its file.
 -#}
 {% macro create_lake_views() -%}
     {%- if execute and flags.WHICH in ("run", "build", "test", "seed", "show", "snapshot") -%}
@@ -21,12 +22,12 @@
     {%- for source in graph.sources.values() | sort(attribute="unique_id") -%}
         {%- if source.name == "clock" -%}
             {%- do statements.append(clock_view(source, home, home ~ "/clock.json" in present)) -%}
-        {%- elif source.schema == "lake" -%}
-            {%- set file = home ~ "/lake/" ~ source.name ~ ".parquet" -%}
+        {%- elif source.schema in ("lake", "shipped") -%}
+            {%- set folder = home ~ "/lake/" if source.schema == "lake" else project_folder() ~ "/reference/" -%}
+            {%- set file = folder ~ source.config.meta.get("file", source.name ~ ".parquet") -%}
             {%- do statements.append(lake_view(source, file, file in present)) -%}
         {%- else -%}
-            {%- set under = "state" if source.schema == "state" else "lake/accepted/" ~ source.source_name -%}
-            {%- set folder = home ~ "/" ~ under ~ "/" ~ source.name -%}
+            {%- set folder = home ~ "/" ~ source_folder(source) -%}
             {%- do statements.append(lake_view(source, folder ~ "/*.parquet", folder in present)) -%}
         {%- endif -%}
     {%- endfor -%}
@@ -34,14 +35,37 @@
 {%- endmacro %}
 
 {% macro lake_folders(home) -%}
-    {#- What exists in the home, in one query: folders that hold Parquet files, and the two files of the lake itself. -#}
+    {#- What exists, in one query: folders of the home that hold Parquet files, the lake's own files, shipped lists. -#}
     {%- set query -%}
         select distinct regexp_replace(file, '/[^/]*$', '') as folder
-        from glob([{{ quoted(home ~ "/lake/accepted/*/*/*.parquet") }}, {{ quoted(home ~ "/state/*/*.parquet") }}])
+        from glob([
+            {{ quoted(home ~ "/lake/accepted/*/*/*.parquet") }},
+            {{ quoted(home ~ "/state/*/*.parquet") }},
+            {{ quoted(home ~ "/state/*/*/*.parquet") }}
+        ])
         union all
-        select file from glob([{{ quoted(home ~ "/lake/deliveries.parquet") }}, {{ quoted(home ~ "/clock.json") }}])
+        select file
+        from glob([
+            {{ quoted(home ~ "/lake/deliveries.parquet") }},
+            {{ quoted(home ~ "/lake/contact_points/*.parquet") }},
+            {{ quoted(project_folder() ~ "/reference/*.parquet") }},
+            {{ quoted(home ~ "/clock.json") }}
+        ])
     {%- endset -%}
     {{ return(run_query(query).columns[0].values() | list) }}
+{%- endmacro %}
+
+{% macro project_folder() -%}
+    {#- Where this project stands, as the plugin knows it: dbt itself may only know a path relative to its caller. -#}
+    {{ return(run_query("select getvariable('dbt_project')").rows[0][0]) }}
+{%- endmacro %}
+
+{% macro source_folder(source) -%}
+    {#- Where in the home its files lie. A source of the schema `state` that has another name has a folder of its own. -#}
+    {%- if source.schema == "state" -%}
+        {{ return("state/" ~ ("" if source.source_name == "state" else source.source_name ~ "/") ~ source.name) }}
+    {%- endif -%}
+    {{ return("lake/accepted/" ~ source.source_name ~ "/" ~ source.name) }}
 {%- endmacro %}
 
 {% macro lake_view(source, path, is_present) -%}

@@ -28,6 +28,38 @@
     end
 {%- endmacro %}
 
+{% macro parsed_email(emails, given) -%}
+    {#-
+        The address of a value as given: as the library read it, if `emails` (stg_lake__emails or its source, joined on
+        the trimmed value) knows it; by SQL alone for what was never parsed.
+    -#}
+    case when {{ emails }}.given is not null then {{ emails }}.email else {{ email_address(given) }} end
+{%- endmacro %}
+
+{% macro parsed_phone(phones, given, calling_code="null", trunk_prefix="null") -%}
+    {#- The number of a value as given, likewise; `phones` is joined on the trimmed value and the country's code. -#}
+    case
+        when {{ phones }}.given is not null then {{ phones }}.phone
+        else {{ phone_e164(given, calling_code, trunk_prefix) }}
+    end
+{%- endmacro %}
+
+{% macro email_problem(emails, given) -%}
+    {#- Why a value that is given is no address; null where it is one, or nothing is given. -#}
+    case
+        when {{ emails }}.given is not null then {{ emails }}.problem
+        when trim({{ given }}) <> '' and {{ email_address(given) }} is null then 'not_an_address'
+    end
+{%- endmacro %}
+
+{% macro phone_problem(phones, given, calling_code="null", trunk_prefix="null") -%}
+    {#- Why a value that is given is no number, or (`not_assigned`) is one that no plan has assigned yet. -#}
+    case
+        when {{ phones }}.given is not null then {{ phones }}.problem
+        when trim({{ given }}) <> '' and ({{ phone_e164(given, calling_code, trunk_prefix) }}) is null then 'not_a_number'
+    end
+{%- endmacro %}
+
 {% macro person_name(value) -%}
     {#- NFC, single blanks; a name all in capitals or all in small letters gets capitals at the start of its words. -#}
     {{ return(adapter.dispatch("person_name", "mailwright")(value)) }}
@@ -48,12 +80,22 @@
 {%- endmacro %}
 
 {% macro name_key(value) -%}
-    {#- A name for comparison: small letters without accents, blanks or signs. -#}
+    {#- A name for comparison: small letters without title, accents, blanks or signs. -#}
     {{ return(adapter.dispatch("name_key", "mailwright")(value)) }}
 {%- endmacro %}
 
 {% macro duckdb__name_key(value) -%}
-    nullif(regexp_replace(lower(strip_accents({{ value }})), '[^\p{L}]', '', 'g'), '')
+    {%- set titles = "mr|mrs|ms|miss|mx|dr|prof|professor|rev|sir|dame|herr|frau|dipl|ing|mag|mme|mlle|sra|srta|dott|sig" -%}
+    {%- set honours = "jr|sr|ii|iii|esq|phd|md|obe|mbe" -%}
+    nullif(
+        regexp_replace(
+            regexp_replace(
+                lower(strip_accents(trim({{ value }}))), '^(({{ titles }})(\.-?\s*|\s+))+|[,\s]+({{ honours }})\.?$', '', 'g'
+            ),
+            '[^\p{L}]', '', 'g'
+        ),
+        ''
+    )
 {%- endmacro %}
 
 {% macro country_key(value) -%}
@@ -92,12 +134,48 @@
     ), '')
 {%- endmacro %}
 
-{% macro gender(value) -%}
+{% macro category_key(value) -%}
+    {#- A category as the seed `category_values` spells what is given: small letters, single blanks. -#}
+    lower({{ text(value) }})
+{%- endmacro %}
+
+{% macro category(values, given) -%}
+    {#- One of the category's own words where the map, joined as `values`, knows what is given, else as given. -#}
+    coalesce({{ values }}.value, {{ category_key(given) }})
+{%- endmacro %}
+
+{% macro language_tag(value) -%}
+    {#- A BCP 47 tag of language and region (en-GB) in its usual letters; null if the value is none. -#}
+    {{ return(adapter.dispatch("language_tag", "mailwright")(value)) }}
+{%- endmacro %}
+
+{% macro duckdb__language_tag(value) -%}
+    {%- set tag = "replace(trim(" ~ value ~ "), '_', '-')" -%}
     case
-        when lower(trim({{ value }})) in ('f', 'female', 'w', 'woman', 'mrs', 'ms', 'miss', 'frau', 'weiblich') then 'female'
-        when lower(trim({{ value }})) in ('m', 'male', 'man', 'mr', 'herr', 'maennlich', 'männlich') then 'male'
-        when lower(trim({{ value }})) in ('d', 'x', 'nb', 'other', 'diverse', 'divers', 'non-binary', 'nonbinary') then 'other'
+        when regexp_full_match({{ tag }}, '[A-Za-z]{2,3}') then lower({{ tag }})
+        when regexp_full_match({{ tag }}, '[A-Za-z]{2,3}-([A-Za-z]{2}|[0-9]{3})')
+            then lower(split_part({{ tag }}, '-', 1)) || '-' || upper(split_part({{ tag }}, '-', 2))
+        when regexp_full_match({{ tag }}, '[A-Za-z]{2,3}-[A-Za-z]{4}(-([A-Za-z]{2}|[0-9]{3}))?')
+            then concat_ws(
+                '-',
+                lower(split_part({{ tag }}, '-', 1)),
+                upper(split_part({{ tag }}, '-', 2)[1:1]) || lower(split_part({{ tag }}, '-', 2)[2:]),
+                nullif(upper(split_part({{ tag }}, '-', 3)), '')
+            )
     end
+{%- endmacro %}
+
+{% macro birthday_problem(birthday, as_of) -%}
+    {#- Why a birthday is not used: nobody is born after today, and hardly anyone lives for more than 120 years. -#}
+    case
+        when {{ birthday }} < cast('1900-01-01' as date) then 'before_1900'
+        when {{ birthday }} > cast({{ as_of }} as date) then 'in_future'
+        when {{ dbt.dateadd("year", 121, birthday) }} <= {{ as_of }} then 'over_120'
+    end
+{%- endmacro %}
+
+{% macro plausible_birthday(birthday, as_of) -%}
+    case when {{ birthday_problem(birthday, as_of) }} is null then {{ birthday }} end
 {%- endmacro %}
 
 {% macro age_band(birthday, on_date) -%}

@@ -6,21 +6,22 @@ source as (
 
 renamed as (
     select
-        event_id,
-        campaign_id,
-        send_id,
+        source.event_id,
+        source.campaign_id,
+        source.send_id,
 
-        lower(trim(event_type)) as event_type,
-        {{ email_address("email") }} as email,
-        url,
-        lower(trim(bounce_type)) as bounce_type,
-        user_agent,
+        lower(trim(source.event_type)) as event_type,
+        {{ parsed_email("emails", "source.email") }} as email,
+        source.url,
+        lower(trim(source.bounce_type)) as bounce_type,
+        source.user_agent,
 
-        {{ is_mail_machine("user_agent") }} as is_mail_machine,
+        {{ is_mail_machine("source.user_agent") }} as is_mail_machine,
 
-        occurred_at,
-        known_at
+        source.occurred_at,
+        source.known_at
     from source
+    left join {{ source("lake", "emails") }} as emails on trim(source.email) = emails.given
 )
 
 select * from renamed

@@ -6,14 +6,15 @@ source as (
 
 renamed as (
     select
-        send_id,
-        campaign_id,
+        source.send_id,
+        source.campaign_id,
 
-        {{ email_address("email") }} as email,
+        {{ parsed_email("emails", "source.email") }} as email,
 
-        sent_at,
-        known_at
+        source.sent_at,
+        source.known_at
     from source
+    left join {{ source("lake", "emails") }} as emails on trim(source.email) = emails.given
 )
 
 select * from renamed

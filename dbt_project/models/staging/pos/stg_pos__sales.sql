@@ -6,27 +6,28 @@ source as (
 
 renamed as (
     select
-        sale_id,
-        line_number,
-        store_id,
-        nullif(trim(customer_ref), '') as customer_ref,
-        {{ product_key("product_id") }} as product_id,
-        delivery_id,
-        row_number,
+        source.sale_id,
+        source.line_number,
+        source.store_id,
+        nullif(trim(source.customer_ref), '') as customer_ref,
+        {{ product_key("source.product_id") }} as product_id,
+        source.delivery_id,
+        source.row_number,
 
-        {{ email_address("email") }} as email,
-        description,
-        upper(trim(currency)) as currency,
+        {{ parsed_email("emails", "source.email") }} as email,
+        source.description,
+        upper(trim(source.currency)) as currency,
 
-        quantity,
-        unit_price,
-        coalesce(discount, 0) as discount,
+        source.quantity,
+        source.unit_price,
+        coalesce(source.discount, 0) as discount,
 
-        is_goods,
+        source.is_goods,
 
-        sold_at,
-        known_at
+        source.sold_at,
+        source.known_at
     from source
+    left join {{ source("lake", "emails") }} as emails on trim(source.email) = emails.given
 )
 
 select * from renamed

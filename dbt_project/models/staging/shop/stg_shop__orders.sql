@@ -10,12 +10,12 @@ renamed as (
         nullif(trim(source.customer_ref), '') as customer_ref,
         source.delivery_id,
 
-        {{ email_address("source.email") }} as email,
-        {{ phone_e164("source.phone", "countries.calling_code", "countries.trunk_prefix") }} as phone,
-        lower(trim(source.status)) as status,
+        {{ parsed_email("emails", "source.email") }} as email,
+        {{ parsed_phone("phones", "source.phone", "countries.calling_code", "countries.trunk_prefix") }} as phone,
+        {{ category("statuses", "source.status") }} as status,
         upper(trim(source.currency)) as currency,
         country_names.country_code,
-        lower({{ text("source.channel") }}) as channel,
+        {{ category("channels", "source.channel") }} as channel,
         {{ text("source.coupon") }} as coupon,
 
         coalesce(source.discount, 0) as discount,
@@ -31,6 +31,15 @@ renamed as (
     left join {{ ref("country_names") }} as country_names
         on {{ country_key("source.country") }} = country_names.name_key
     left join {{ ref("countries") }} as countries on country_names.country_code = countries.country_code
+    left join {{ source("lake", "emails") }} as emails on trim(source.email) = emails.given
+    left join {{ source("lake", "phones") }} as phones
+        on
+            trim(source.phone) = phones.given
+            and coalesce(country_names.country_code, '') = phones.country_code
+    left join {{ ref("category_values") }} as statuses
+        on statuses.field = 'order_status' and {{ category_key("source.status") }} = statuses.given
+    left join {{ ref("category_values") }} as channels
+        on channels.field = 'order_channel' and {{ category_key("source.channel") }} = channels.given
 )
 
 select * from renamed

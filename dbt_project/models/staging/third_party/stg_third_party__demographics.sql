@@ -6,20 +6,27 @@ source as (
 
 renamed as (
     select
-        lower(trim(contact_point_type)) as contact_point_type,
+        lower(trim(source.contact_point_type)) as contact_point_type,
         case
-            when lower(trim(contact_point_type)) = 'email' then {{ email_address("contact_point") }}
-            else {{ phone_e164("contact_point", "null", "null") }}
+            when lower(trim(source.contact_point_type)) = 'email'
+                then {{ parsed_email("emails", "source.contact_point") }}
+            else {{ parsed_phone("phones", "source.contact_point") }}
         end as contact_point,
-        replace(replace(lower(trim(age_band)), ' ', ''), '–', '-') as age_band,
-        {{ gender("gender") }} as gender,
-        lower(trim(region_type)) as region_type,
-        {{ text("provider") }} as provider,
+        replace(replace(lower(trim(source.age_band)), ' ', ''), '–', '-') as age_band,
+        genders.value as gender,
+        lower(trim(source.region_type)) as region_type,
+        {{ text("source.provider") }} as provider,
 
-        known_at
+        source.known_at
     from source
+    left join {{ source("lake", "emails") }} as emails on trim(source.contact_point) = emails.given
+    left join {{ source("lake", "phones") }} as phones
+        on trim(source.contact_point) = phones.given and phones.country_code = ''
+    left join {{ ref("category_values") }} as genders
+        on genders.field = 'gender' and {{ category_key("source.gender") }} = genders.given
     qualify row_number() over (
-        partition by lower(trim(contact_point_type)), lower(trim(contact_point)) order by row_number desc
+        partition by lower(trim(source.contact_point_type)), lower(trim(source.contact_point))
+        order by source.row_number desc
     ) = 1
 )
 

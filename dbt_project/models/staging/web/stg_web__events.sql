@@ -6,36 +6,37 @@ source as (
 
 renamed as (
     select
-        event_id,
-        nullif(trim(anonymous_id), '') as anonymous_id,
-        nullif(trim(user_id), '') as user_id,
-        nullif(trim(session_id), '') as session_id,
-        {{ product_key("product_id") }} as product_id,
-        cart_id,
-        order_id,
+        source.event_id,
+        nullif(trim(source.anonymous_id), '') as anonymous_id,
+        nullif(trim(source.user_id), '') as user_id,
+        nullif(trim(source.session_id), '') as session_id,
+        {{ product_key("source.product_id") }} as product_id,
+        source.cart_id,
+        source.order_id,
 
-        lower(trim(event_type)) as event_type,
-        trim(event_name) as event_name,
-        {{ email_address("email") }} as email,
-        page_url,
-        referrer,
-        user_agent,
-        campaign_source,
-        campaign_medium,
-        campaign_name,
-        upper(trim(currency)) as currency,
-        query,
-        tracking_consent,
-        properties,
+        lower(trim(source.event_type)) as event_type,
+        trim(source.event_name) as event_name,
+        {{ parsed_email("emails", "source.email") }} as email,
+        source.page_url,
+        source.referrer,
+        source.user_agent,
+        source.campaign_source,
+        source.campaign_medium,
+        source.campaign_name,
+        upper(trim(source.currency)) as currency,
+        source.query,
+        source.tracking_consent,
+        source.properties,
 
-        quantity,
-        price,
+        source.quantity,
+        source.price,
 
-        {{ is_bot("user_agent") }} as is_bot,
+        {{ is_bot("source.user_agent") }} as is_bot,
 
-        occurred_at,
-        known_at
+        source.occurred_at,
+        source.known_at
     from source
+    left join {{ source("lake", "emails") }} as emails on trim(source.email) = emails.given
 )
 
 select * from renamed
