@@ -2,7 +2,9 @@
 
 What is read as what, in one place:
 
-- text is trimmed; empty text is no value, as is a floating-point NaN;
+- text is trimmed; empty text is no value, as is a floating-point NaN. What tells rows apart (required columns and those
+  with one value per key) is trimmed of all white space and invisible marks that Unicode has;
+- text with a null byte, which no export means to write, and text longer than LONGEST_TEXT is refused;
 - numbers are plain (`1234.50`, `-3`, `+.5`): no thousands separators, decimal commas, exponents or currency signs;
   more decimal places than the type has are rounded half away from zero;
 - whole numbers may end in `.0`, as spreadsheets and data frames write them;
@@ -10,7 +12,8 @@ What is read as what, in one place:
 - dates and instants are ISO 8601 (`2011-12-09`, `2011-12-09 08:26:00`, `2011-12-09T08:26:00.5`) or day first
   (DAY_FIRST_FORMATS). Month-first dates are not read: nothing could tell 03/04 from 04/03;
 - an instant may carry an offset (`Z`, `UTC`, `+02:00`, `+0200`, `+02`), else it is local time in the home's timezone.
-  An ambiguous local time is the earlier instant, a skipped one moves forward (PEP 495 with fold=0).
+  An ambiguous local time is the earlier instant, a skipped one moves forward (PEP 495 with fold=0);
+- dates and instants lie in the years 1 to 9999.
 """
 
 from __future__ import annotations
@@ -27,12 +30,23 @@ FALSE_WORDS = ("false", "f", "no", "n", "0")
 DAY_FIRST_FORMATS = ("%d/%m/%Y", "%d.%m.%Y")
 TIME_FORMATS = ("", " %H:%M", " %H:%M:%S")
 
-_SPACE = "' ' || chr(9) || chr(10) || chr(13) || chr(160) || chr(65279)"
+LONGEST_TEXT = 1_000_000  # bytes; nothing downstream is made for more, and a name of 10 MB is none
+
+_PLAIN_SPACE = (9, 10, 13, 32, 0xA0, 0xFEFF)
+_SPACE = " || ".join(f"chr({code})" for code in _PLAIN_SPACE)
+# Every space of Unicode, and the marks of direction and of width that nobody sees. Costs half as much again as _SPACE.
+_ANY_SPACE = " || ".join(
+    f"chr({code})"
+    for code in (
+        *_PLAIN_SPACE, 0x0B, 0x0C, 0x85, 0xAD, 0x061C, 0x1680, 0x180E, *range(0x2000, 0x2010), *range(0x2028, 0x2030),
+        0x205F, *range(0x2060, 0x206A), 0x3000,
+    )
+)  # fmt: skip
 _DECIMAL = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)"
 _WHOLE = r"[+-]?[0-9]+(\.0*)?"
 _ISO_DAY = "[0-9]{4}-[0-9]{2}-[0-9]{2}"
 _ISO = _ISO_DAY + r"([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?)?"
-_OFFSET = r"\s*(Z|UTC|[+-][0-9]{2}(:?[0-9]{2})?)"
+_OFFSET = r"\s*(Z|UTC|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)"
 _ISO_OFFSET = _ISO_DAY + r"[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]+)?)?" + _OFFSET
 _DAY_FIRST = r"[0-9]{1,2}[/.][0-9]{1,2}[/.][0-9]{4}( [0-9]{1,2}:[0-9]{2}(:[0-9]{2})?)?"
 
@@ -56,6 +70,7 @@ class Conversion:
         value: over both: the typed value, null where there is none or it can't be read.
         can_fail: whether `value` may be null though `received` is not.
         wrong: what is wrong with a value that can't be read; never shows it.
+        is_text: whether any text is taken as it is.
     """
 
     received: str
@@ -63,6 +78,7 @@ class Conversion:
     value: str
     can_fail: bool
     wrong: str
+    is_text: bool = False
 
 
 def missing(column: Column) -> Conversion:
@@ -91,7 +107,7 @@ def convert(column: Column, expression: str, source_type: str, timezone: str) ->
     Raises:
         IncompatibleTypeError: no value of `source_type` can be read as `column.data_type`.
     """
-    kind = _kind(source_type)
+    kind = kind_of(source_type)
     if kind == "null":
         return missing(column)
     wanted = column.data_type.partition("(")[0]
@@ -109,7 +125,12 @@ def convert(column: Column, expression: str, source_type: str, timezone: str) ->
         value = f"case when lower({value}) in ({literals(column.values)}) then lower({value}) else {value} end"
     certain = (wanted == "varchar" and kind != "blob") or (kind, wanted) in _CERTAIN
     return Conversion(
-        _received(expression, kind), prepared, value, not certain, f"is not {_expected(column.data_type)}"
+        _received(expression, kind, _ANY_SPACE if column.required or column.one_value_per else _SPACE),
+        prepared,
+        value,
+        not certain,
+        f"is not {_expected(column.data_type)}",
+        kind == "text" and wanted == "varchar",
     )
 
 
@@ -143,7 +164,8 @@ def local_to_utc(wall: str, timezone: str) -> str:
     )
 
 
-def _kind(source_type: str) -> str:
+def kind_of(source_type: str) -> str:
+    """What a DuckDB type is, as far as conversion tells types apart."""
     if source_type in ("VARCHAR", "JSON", "UUID") or source_type.startswith("ENUM"):
         return "text"
     if source_type.endswith("]") or source_type.startswith(("STRUCT", "MAP", "UNION", "VARIANT")):
@@ -165,9 +187,9 @@ def _kind(source_type: str) -> str:
     }.get(source_type, "other")
 
 
-def _received(expression: str, kind: str) -> str:
+def _received(expression: str, kind: str, space: str) -> str:
     if kind == "text":
-        return f"nullif(trim(cast({expression} as varchar), {_SPACE}), '')"
+        return f"nullif(trim(cast({expression} as varchar), {space}), '')"
     if kind == "float":
         return f"case when isnan({expression}) then null else {expression} end"
     if kind == "local":

@@ -12,7 +12,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,24 +29,29 @@ LONGEST_CELL = 16 * 1024 * 1024
 LONGEST_BROKEN_RECORD = 100  # lines; beyond that a quote is missing and no row can be told from another
 CHUNK = 8 * 1024 * 1024
 
+_AGAIN = "repeats the header"
+_TOO_LONG = f"holds a cell of more than {LONGEST_CELL // 2**20} MB"
+_TELLS_DELIMITER = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+
 
 def stage(connection: duckdb.DuckDBPyConnection, path: Path, target: Path) -> Staged:
     """Write the cells of `path`, as text, to the Parquet file `target`, one row for each record.
 
-    Empty lines are no records. A record with too many or too few cells or with broken quotes becomes a row with a
-    problem.
+    Empty lines are no records. A record with too many or too few cells, with broken quotes, or that says the header again
+    (as concatenating files leaves it) becomes a row with a problem; empty cells too many, as delimiters at the end of a
+    line make them, are none. A first line `sep=;`, as Excel writes it, tells the delimiter.
 
     Raises:
         DeliveryError: no header, not UTF-8 or UTF-16 text, or a quote that is never closed.
     """
     encoding = _encoding(path)
     with _lines(path, encoding) as lines:
-        names, delimiter, header_lines = _header(path, lines)
+        names, written, delimiter, header_lines = _header(path, lines)
     if encoding == "utf-8-sig" and header_lines == 1 and len(names) > 1:
         expected = count_records(path)
-        if expected is not None and _stage_in_sets(connection, path, target, delimiter, len(names)) == expected - 1:
-            return Staged(names, expected - 1, has_problems=False, is_named=False)
-    return _stage_exactly(path, target, encoding, names, delimiter)
+        if expected is not None and _stage_in_sets(connection, path, target, delimiter, written) == expected - 1:
+            return Staged(names, expected - 1, has_problems=True, is_named=False)
+    return _stage_exactly(path, target, encoding, names, written, delimiter)
 
 
 def count_records(path: Path) -> int | None:
@@ -73,17 +78,22 @@ def count_records(path: Path) -> int | None:
 
 
 def _stage_in_sets(
-    connection: duckdb.DuckDBPyConnection, path: Path, target: Path, delimiter: str, cells: int
+    connection: duckdb.DuckDBPyConnection, path: Path, target: Path, delimiter: str, header: Sequence[str]
 ) -> int | None:
     """Let DuckDB parse the file strictly; the number of rows, or None if it refuses."""
     import duckdb
 
-    columns = ", ".join(f"'c{position}': 'VARCHAR'" for position in range(cells))
+    columns = ", ".join(f"'c{position}': 'VARCHAR'" for position in range(len(header)))
+    # A mark within the file is where another file was appended.
+    again = " and ".join(
+        [f"ltrim(c0, chr(65279)) = {literal(header[0])}"]
+        + [f"c{position} = {literal(name)}" for position, name in enumerate(header) if position]
+    )
     try:
         counted = connection.execute(
             f"""
             copy (
-                select *, cast(null as varchar) as problem, cast(null as varchar) as raw
+                select *, case when {again} then {literal(_AGAIN)} end as problem, cast(null as varchar) as raw
                 from read_csv(
                     {literal(path)}, auto_detect = false, header = false, skip = 1, delim = {literal(delimiter)},
                     quote = '"', escape = '"', columns = {{{columns}}}
@@ -98,14 +108,27 @@ def _stage_in_sets(
     return int(counted[0]) if counted else None
 
 
-def _stage_exactly(path: Path, target: Path, encoding: str, names: tuple[str, ...], delimiter: str) -> Staged:
+def _stage_exactly(
+    path: Path, target: Path, encoding: str, names: tuple[str, ...], header: Sequence[str], delimiter: str
+) -> Staged:
+    said = [*header]
     try:
         with _lines(path, encoding) as lines, staging.writing(target, len(names)) as writer:
             records = _records(path, lines, delimiter)
-            next(records)
+            for cells, _ in records:
+                if cells == said:
+                    break
             for cells, text in records:
                 if cells is None:
-                    writer.add_problem("its quotes are broken", json.dumps({"line": text}, ensure_ascii=False))
+                    writer.add_problem(
+                        _TOO_LONG if len(text) > LONGEST_CELL else "its quotes are broken",
+                        json.dumps({"line": text}, ensure_ascii=False),
+                    )
+                    continue
+                while len(cells) > len(names) and not cells[-1]:
+                    cells.pop()
+                if cells == said or [cells[0].removeprefix("\ufeff"), *cells[1:]] == said:
+                    writer.add_problem(_AGAIN, json.dumps({"cells": cells}, ensure_ascii=False))
                 elif len(cells) != len(names):
                     writer.add_problem(
                         f"has {len(cells)} cells where the header has {len(names)}",
@@ -118,15 +141,17 @@ def _stage_exactly(path: Path, target: Path, encoding: str, names: tuple[str, ..
     return Staged(names, writer.rows, writer.problems > 0, is_named=False)
 
 
-def _header(path: Path, lines: Iterable[str]) -> tuple[tuple[str, ...], str, int]:
-    """Names of the columns, the delimiter, and how many lines were read to find them."""
-    seen = 0
+def _header(path: Path, lines: Iterable[str]) -> tuple[tuple[str, ...], list[str], str, int]:
+    """Names of the columns, the header as written, the delimiter, and how many lines were read to find them."""
+    seen, told = 0, None
     try:
         for line in lines:
             seen += 1
-            if line.strip():
+            if seen == 1 and (match := _TELLS_DELIMITER.fullmatch(line.strip(" \r\n"))):
+                told = match[1]
+            elif line.strip():
                 unquoted = re.sub(r'"[^"]*"', "", line)
-                delimiter = max(DELIMITERS, key=unquoted.count)
+                delimiter = told or max(DELIMITERS, key=unquoted.count)
                 break
         else:
             raise DeliveryError(f"{path.name} holds nothing but empty lines: deliver it again")
@@ -138,7 +163,7 @@ def _header(path: Path, lines: Iterable[str]) -> tuple[tuple[str, ...], str, int
     if cells is None:
         raise DeliveryError(f"the quotes in the header of {path.name} are broken: export it and deliver it again")
     names = tuple(name.strip() or f"(column {position} has no name)" for position, name in enumerate(cells, 1))
-    return names, delimiter, seen + rest.lines_read
+    return names, cells, delimiter, seen + rest.lines_read
 
 
 def _chain(first: str, rest: Iterable[str]) -> Iterator[str]:
@@ -184,7 +209,7 @@ def _records(path: Path, lines: Iterable[str], delimiter: str) -> Iterator[tuple
         except StopIteration:
             return
         except csv.Error as error:
-            if "end of data" in str(error) or len(recorder.recent) > LONGEST_BROKEN_RECORD or "limit" in str(error):
+            if "end of data" in str(error) or len(recorder.recent) > LONGEST_BROKEN_RECORD:
                 raise DeliveryError(
                     f"{path.name}: a quote opened on line {begins} or after is never closed: correct it and deliver the"
                     " file again"

@@ -19,7 +19,8 @@ LONGEST_LINE = 16 * 1024 * 1024
 def stage(connection: duckdb.DuckDBPyConnection, path: Path, target: Path) -> Staged:
     """Write the values of `path`, as text, to the Parquet file `target`, one row for each line that is not empty.
 
-    The columns are the keys of all objects. A line that holds no object becomes a row with a problem.
+    The columns are the keys of all objects. A line that holds no object, or one with a key twice, of which nobody can
+    tell which value is meant, becomes a row with a problem.
 
     Raises:
         DeliveryError: not UTF-8 text, one big JSON array, or no object at all.
@@ -39,9 +40,16 @@ def stage(connection: duckdb.DuckDBPyConnection, path: Path, target: Path) -> St
         problems = connection.execute(
             f"""
             copy (
-                select {cells}, case when object is null then 'is no JSON object' end as problem, line as raw
+                select
+                    {cells},
+                    case
+                        when object is null then 'is no JSON object' when is_ambiguous then 'has a key twice'
+                    end as problem,
+                    line as raw
                 from (
-                    select line, object, json_extract_string(object, [{paths}]) as cells
+                    select
+                        line, object, json_extract_string(object, [{paths}]) as cells,
+                        len(json_keys(object)) > len(list_distinct(json_keys(object))) as is_ambiguous
                     from ({_objects(lines)})
                 )
             ) to {literal(target)} (format parquet);
@@ -69,7 +77,7 @@ def _keys(connection: duckdb.DuckDBPyConnection, lines: Path) -> tuple[str, ...]
             select unnest(json_keys(object)) as key, generate_subscripts(json_keys(object), 1) as place, row
             from (select object, row_number() over () as row from ({_objects(lines)}))
         )
-        where not contains(key, '"') and not contains(key, chr(92))
+        where key not in ('', '*') and not contains(key, '"') and not contains(key, chr(92))
         group by key
         order by min(row * 10000 + place)
         """

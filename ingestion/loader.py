@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ from ingestion.manifest import DeliveryRow
 from ingestion.reading import check_file, open_file
 from ingestion.report import LoadReport, TableReport
 from ingestion.sql import literal
-from ingestion.taking import take
+from ingestion.taking import Delivery, take
 
 if TYPE_CHECKING:
     import duckdb
@@ -41,6 +42,7 @@ class _Offer:
         files: where they were handed over.
         placed: their copies inside the lake's scratch folder, which are what is read.
         hashes: SHA-256 of each.
+        renames: column of the contract, by the name that it has in the files.
     """
 
     table: Table
@@ -48,6 +50,7 @@ class _Offer:
     placed: tuple[Path, ...]
     hashes: tuple[str, ...]
     notices: tuple[str, ...]
+    renames: Mapping[str, str]
 
 
 def load(
@@ -58,6 +61,7 @@ def load(
     *,
     received_at: datetime,
     historical: bool,
+    renames: Mapping[str, Mapping[str, str]] | None = None,
     move: bool = False,
     progress: Progress | None = None,
 ) -> LoadReport:
@@ -71,8 +75,39 @@ def load(
         files: the files of each table, in order: Parquet, CSV or JSON lines, told by their names.
         received_at: when they were handed over; local time of the home unless it has an offset.
         historical: whether the rows count as known when they occurred rather than when they were received.
+        renames: for a table, which columns of its files are which of the contract's, by their names in the files: columns
+            that the source renamed. See `matching.parse_renames`.
         move: take the files away from where they are, once they are safely in the lake.
         progress: told what is being done, one line at a time.
+
+    Raises:
+        HomeError: the manifest is damaged, or older than the lake.
+        WarehouseBusyError: another process is still loading after ten minutes.
+    """
+    with opened(settings, home, progress) as lake:
+        return HandOver(lake, source, received_at, historical=historical, move=move).load(files, renames or {})
+
+
+@dataclass
+class OpenLake:
+    """The lake while one process loads, under its lock.
+
+    Attributes:
+        connection: DuckDB in memory; spills into `scratch`.
+        scratch: a folder that is gone afterwards.
+        rows: the manifest, as read and as it will be written.
+    """
+
+    home: Home
+    connection: duckdb.DuckDBPyConnection
+    scratch: Path
+    rows: list[DeliveryRow]
+    say: Progress
+
+
+@contextmanager
+def opened(settings: Settings, home: Home, progress: Progress | None = None) -> Iterator[OpenLake]:
+    """Take the lake's lock, and remove what a killed load left.
 
     Raises:
         HomeError: the manifest is damaged, or older than the lake.
@@ -90,45 +125,50 @@ def load(
         try:
             with in_memory(settings) as connection:
                 connection.execute(f"set temp_directory = {literal(scratch / 'spill')}")
-                return _HandOver(home, connection, scratch, rows, source, received_at, historical, move, say).load(
-                    files
-                )
+                yield OpenLake(home, connection, scratch, rows, say)
         finally:
             storage.remove(scratch)
 
 
-class _HandOver:
-    """One hand-over on its way into the lake, under the lake's lock."""
+class HandOver:
+    """One hand-over on its way into the lake.
+
+    Attributes:
+        sequence: its number.
+    """
 
     def __init__(
-        self,
-        home: Home,
-        connection: duckdb.DuckDBPyConnection,
-        scratch: Path,
-        rows: Sequence[DeliveryRow],
-        source: str,
-        received_at: datetime,
-        historical: bool,
-        move: bool,
-        say: Progress,
+        self, lake: OpenLake, source: str, received_at: datetime, *, historical: bool, move: bool = False
     ) -> None:
-        self.home = home
-        self.connection = connection
-        self.scratch = scratch
-        self.rows = {(row.source, row.table_name, row.sequence): row for row in rows}
+        self.lake = lake
+        self.home = lake.home
+        self.connection = lake.connection
+        self.sequence = manifest.next_sequence(lake.rows)
+        self.scratch = lake.scratch / str(self.sequence)
+        self.rows = {(row.source, row.table_name, row.sequence): row for row in lake.rows}
         self.source = source
-        self.sequence = manifest.next_sequence(rows)
-        self.received_at = to_utc(received_at, home.timezone).replace(tzinfo=None)
+        self.received_at = to_utc(received_at, lake.home.timezone).replace(tzinfo=None)
         self.historical = historical
         self.move = move
-        self.say = say
+        self.say = lake.say
 
-    def load(self, files: Mapping[str, Sequence[Path]]) -> LoadReport:
+    def load(
+        self,
+        files: Mapping[str, Sequence[Path]],
+        renames: Mapping[str, Mapping[str, str]],
+        *,
+        before_commit: Callable[[str], None] | None = None,
+    ) -> LoadReport:
+        """Take the files of each table in.
+
+        Args:
+            before_commit: called with the delivery id when everything is written but the manifest.
+        """
         reports: dict[str, TableReport] = {}
         offers: dict[str, _Offer] = {}
         for name, paths in files.items():
             try:
-                offer = self._receive(name, [Path(path) for path in paths])
+                offer = self._receive(name, [Path(path) for path in paths], renames.get(name, {}))
             except (ContractError, DeliveryError) as error:
                 reports[name] = TableReport(self.source, name, error=str(error))
             else:
@@ -148,7 +188,11 @@ class _HandOver:
                 reports[name] = TableReport(self.source, name, error=str(error))
             else:
                 taken.append(offer)
+        for name in renames.keys() - files.keys():
+            self.say(f"{self.source}.{name}: columns are renamed, but no file is given for this table")
         if taken:
+            if before_commit is not None:
+                before_commit(delivery_id)
             self._commit(taken, delivery_id)
         for name in files:
             self.say(reports[name].describe())
@@ -159,21 +203,21 @@ class _HandOver:
             tuple(reports[name] for name in files),
         )
 
-    def _receive(self, name: str, files: list[Path]) -> _Offer | TableReport:
+    def _receive(self, name: str, files: list[Path], renames: Mapping[str, str]) -> _Offer | TableReport:
         """Copy the files into the scratch folder and leave out those that the lake has already."""
         table = load_contract().table(self.source, name)
         if not files:
             raise DeliveryError(f"no file was given for {table.full_name}: name at least one")
-        for file in files:
-            check_file(file)
         try:
+            for file in files:
+                check_file(file)
             placed = storage.place(files, self.scratch / "raw" / name, link=self.move)
+            hashes = [sha256_of(path) for path in placed]
         except OSError as error:
             raise DeliveryError(
                 f"{error.filename or files[0]} can't be copied into the lake ({error.strerror}): correct that and deliver"
                 " it again"
             ) from None
-        hashes = [sha256_of(path) for path in placed]
         earlier = self._earlier(table)
         if table.delivery_mode == "snapshot":
             # A snapshot that was delivered before, and replaced since, comes into force again.
@@ -199,6 +243,7 @@ class _HandOver:
             tuple(placed[position] for position in new),
             tuple(hashes[position] for position in new),
             tuple(notices),
+            renames,
         )
 
     def _take(self, offer: _Offer, delivery_id: str) -> TableReport:
@@ -211,7 +256,9 @@ class _HandOver:
             files = [
                 open_file(self.connection, path, staging) for path, staging in zip(offer.placed, staged, strict=True)
             ]
-            taken = take(self.connection, table, delivery_id, files, self.home.timezone, accepted, quarantine)
+            history = [row.columns for row in reversed(self._earlier(table)) if row.columns]
+            delivery = Delivery(delivery_id, self.received_at, self.home.timezone, offer.renames, history)
+            taken = take(self.connection, table, delivery, files, accepted, quarantine)
         except BaseException:
             storage.remove(accepted, quarantine)
             raise
@@ -246,6 +293,8 @@ class _HandOver:
             rows_rejected=taken.rejected,
             rows_erased=0,
             notices=notices,
+            columns=taken.columns,
+            changes=taken.changes,
         )
         return TableReport(
             self.source,
@@ -256,6 +305,7 @@ class _HandOver:
             rejected=taken.rejected,
             superseded_earlier=sum(replaced.values()),
             notices=notices,
+            changes=taken.changes,
         )
 
     def _commit(self, taken: Sequence[_Offer], delivery_id: str) -> None:
@@ -264,7 +314,8 @@ class _HandOver:
             folder = storage.raw_folder(self.home, self.source, offer.table.name, delivery_id)
             folder.parent.mkdir(parents=True, exist_ok=True)
             (self.scratch / "raw" / offer.table.name).rename(folder)
-        manifest.write(self.home, list(self.rows.values()))
+        self.lake.rows = list(self.rows.values())
+        manifest.write(self.home, self.lake.rows)
         if self.move:
             storage.remove(*(file for offer in taken for file in offer.files))
 

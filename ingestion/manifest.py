@@ -5,14 +5,19 @@ It is the commit: a delivery whose rows are not in it does not exist, whatever f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.errors import HomeError
 from core.files import replacing
 from core.home import Home
+from ingestion.drift import Change
+from ingestion.profiles import ColumnProfile
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,8 @@ class DeliveryRow:
         rows_read: always rows_accepted + rows_superseded + rows_rejected + rows_erased.
         rows_accepted: rows that stand; with rows_superseded, the rows in the accepted file.
         rows_superseded: rows that a later delivery replaced, or events that an earlier row already told.
+        columns: what the columns of its files looked like; empty where that was not kept.
+        changes: in what they differed from earlier deliveries.
     """
 
     delivery_id: str
@@ -44,6 +51,8 @@ class DeliveryRow:
     rows_rejected: int
     rows_erased: int
     notices: tuple[str, ...]
+    columns: tuple[ColumnProfile, ...] = ()
+    changes: tuple[Change, ...] = ()
 
     @property
     def file_hashes(self) -> tuple[str, ...]:
@@ -62,8 +71,8 @@ def read(home: Home) -> list[DeliveryRow]:
         return []
     try:
         said = parquet.read_table(home.deliveries).to_pylist()
-        rows = [DeliveryRow(**{field.name: _thawed(row[field.name]) for field in fields(DeliveryRow)}) for row in said]
-    except (OSError, ValueError, KeyError) as error:
+        rows = [_row(row) for row in said]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise HomeError(
             f"the manifest {home.deliveries} can't be read ({type(error).__name__}): restore it from a backup"
         ) from None
@@ -92,6 +101,8 @@ def write(home: Home, rows: Sequence[DeliveryRow]) -> None:
             ("rows_rejected", pa.int64()),
             ("rows_erased", pa.int64()),
             ("notices", names),
+            ("columns", pa.list_(_column_type())),
+            ("changes", pa.list_(pa.struct([(field.name, pa.string()) for field in fields(Change)]))),
         ]
     )
     table = pa.Table.from_pylist([asdict(row) for row in sorted(rows, key=_order)], schema=schema)
@@ -102,6 +113,34 @@ def write(home: Home, rows: Sequence[DeliveryRow]) -> None:
 def next_sequence(rows: Sequence[DeliveryRow]) -> int:
     """The sequence number of the next hand-over."""
     return max((row.sequence for row in rows), default=0) + 1
+
+
+def _row(said: Mapping[str, Any]) -> DeliveryRow:
+    """A row as read; what an older version did not write yet is empty."""
+    known = {name: _thawed(said[name]) for name in (field.name for field in fields(DeliveryRow)) if name in said}
+    columns = tuple(
+        ColumnProfile(**column | {"forms": tuple((form, count) for form, count in column["forms"])})
+        for column in known.pop("columns", None) or ()
+    )
+    changes = tuple(Change(**change) for change in known.pop("changes", None) or ())
+    return DeliveryRow(**known, columns=columns, changes=changes)
+
+
+def _column_type() -> pa.DataType:
+    import pyarrow as pa
+
+    return pa.struct(
+        [
+            ("name", pa.string()),
+            ("read_as", pa.string()),
+            ("data_type", pa.string()),
+            ("rows", pa.int64()),
+            ("filled", pa.int64()),
+            ("distinct", pa.int64()),
+            ("length", pa.float64()),
+            ("forms", pa.map_(pa.string(), pa.int64())),
+        ]
+    )
 
 
 def _thawed(value: Any) -> Any:

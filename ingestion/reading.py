@@ -6,14 +6,17 @@ are staged once, as text, so that the row numbers are stable and the file is par
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import DeliveryError
-from ingestion import delimited, json_lines
+from ingestion import delimited, json_lines, signatures
 from ingestion.sql import identifier, literal
+from ingestion.staging import Staged
 
 if TYPE_CHECKING:
     import duckdb
@@ -55,7 +58,8 @@ def check_file(path: Path) -> None:
     """Refuse at once what can't be read as any format.
 
     Raises:
-        DeliveryError: not there, a folder, empty, or of an unknown kind.
+        DeliveryError: not there, a folder or a pipe, empty, of an unknown kind, or of another kind than its name says.
+        OSError: it can't be opened.
     """
     if not path.exists():
         raise DeliveryError(f"there is no file {path}: check its name")
@@ -63,11 +67,14 @@ def check_file(path: Path) -> None:
         raise DeliveryError(f"{path} is no file: name the files in it")
     if not path.stat().st_size:
         raise DeliveryError(f"{path.name} is empty (0 bytes): deliver it again")
-    if _format(path.name) is None:
+    kind = _format(path.name)
+    if kind is None:
         known = ", ".join([*PARQUET, *DELIMITED, *JSON_LINES])
         raise DeliveryError(
             f"{path.name} is of no known kind: its name must end in {known} (the text ones also in {COMPRESSED})"
         )
+    if kind != "parquet" and (said := signatures.disguise(path, is_json=kind == "json lines")):
+        raise DeliveryError(f"{path.name} {said}")
 
 
 def open_file(connection: duckdb.DuckDBPyConnection, path: Path, staging: Path) -> RawFile:
@@ -82,10 +89,7 @@ def open_file(connection: duckdb.DuckDBPyConnection, path: Path, staging: Path) 
     kind = _format(path.name)
     if kind == "parquet":
         return _open_parquet(connection, path)
-    if kind == "delimited":
-        staged = delimited.stage(connection, path, staging)
-    else:
-        staged = json_lines.stage(connection, path, staging)
+    staged = _staged(connection, path, staging, kind)
     names = list(staged.names)
     cells = [identifier(f"c{position}") for position in range(len(names))]
     pairs = ", ".join(f"{literal(name)}, {cell}" for name, cell in zip(names, cells, strict=True))
@@ -100,6 +104,25 @@ def open_file(connection: duckdb.DuckDBPyConnection, path: Path, staging: Path) 
         problem="problem" if staged.has_problems else None,
         is_named=staged.is_named,
     )
+
+
+def _staged(connection: duckdb.DuckDBPyConnection, path: Path, staging: Path, kind: str | None) -> Staged:
+    import duckdb
+
+    stage = delimited.stage if kind == "delimited" else json_lines.stage
+    try:
+        return stage(connection, path, staging)
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        raise DeliveryError(
+            f"{path.name} can't be unpacked: it is truncated or damaged; export it and deliver it again"
+        ) from None
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error as error:
+        # What DuckDB says may hold values, so only the kind of error is passed on.
+        raise DeliveryError(
+            f"{path.name} can't be read ({type(error).__name__} in DuckDB): export it in another way and deliver it again"
+        ) from None
 
 
 def _open_parquet(connection: duckdb.DuckDBPyConnection, path: Path) -> RawFile:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ingestion.drift import Change
+
 
 @dataclass(frozen=True)
 class TableReport:
@@ -13,7 +15,8 @@ class TableReport:
         rows_read: rows in the files. accepted + superseded + rejected.
         superseded: rows of this delivery that repeat an event already told.
         superseded_earlier: rows of earlier deliveries that this one replaced.
-        notices: what a person may want to know; never holds a value from the data.
+        notices: what a person may want to know, `changes` included; never holds a value from the data.
+        changes: in what the columns differ from the contract and from earlier deliveries, with a severity.
         error: why nothing of this table was taken in, or None.
         duplicate_of: the delivery that already brought these files, whereupon they were skipped, or None.
     """
@@ -28,6 +31,12 @@ class TableReport:
     notices: tuple[str, ...] = ()
     error: str | None = None
     duplicate_of: str | None = None
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The notices of changes by which data may be lost."""
+        return tuple(change.said for change in self.changes if change.severity == "warning")
 
     def describe(self) -> str:
         """One line for people."""

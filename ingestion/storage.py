@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from core.errors import HomeError
+from core.errors import DeliveryError, HomeError
 from core.home import Home
 from ingestion.manifest import DeliveryRow, next_sequence
 
@@ -52,6 +52,10 @@ def place(files: Sequence[Path], folder: Path, *, link: bool) -> list[Path]:
 
     Args:
         link: link instead of copying, where the file system can. For files that are about to be moved.
+
+    Raises:
+        DeliveryError: a file changes while it is read.
+        OSError: a file can't be read, or the copy can't be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     placed: list[Path] = []
@@ -61,12 +65,31 @@ def place(files: Sequence[Path], folder: Path, *, link: bool) -> list[Path]:
             number += 1
             name = f"{number}-{file.name}"
         target = folder / name
+        before = os.stat(file)
         if not (link and _linked(file, target)):
             shutil.copy2(file, target)
             with open(target, "rb") as written:
                 os.fsync(written.fileno())
+        refuse_changed(file, before)
         placed.append(target)
     return placed
+
+
+def refuse_changed(file: Path, before: os.stat_result) -> None:
+    """Stop if a file is another than `before`: half of a row may look like a whole one.
+
+    Raises:
+        DeliveryError: it grew, shrank, was written again or is gone.
+    """
+    try:
+        now = os.stat(file)
+    except FileNotFoundError:
+        raise DeliveryError(f"{file.name} was taken away while it was read: deliver it again") from None
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise DeliveryError(
+            f"{file.name} changed while it was read ({before.st_size:,} bytes, then {now.st_size:,}): deliver it again when"
+            " it is complete"
+        )
 
 
 def remove(*paths: Path) -> None:

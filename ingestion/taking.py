@@ -6,21 +6,43 @@ holds contradictory values, further passes find out which rows are wrong and why
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.contract import Column, Table
-from core.errors import DeliveryError, MailwrightError
+from core.errors import DeliveryError
 from core.files import replacing
-from ingestion.conversion import Conversion, IncompatibleTypeError, convert, missing, prepared_name, received_name
-from ingestion.matching import match, shown
+from ingestion import drift
+from ingestion.conversion import (
+    LONGEST_TEXT,
+    Conversion,
+    IncompatibleTypeError,
+    convert,
+    missing,
+    prepared_name,
+    received_name,
+)
+from ingestion.drift import Change
+from ingestion.matching import Matches, lacking_columns, match, shown
+from ingestion.profiles import SAMPLE_ROWS, ColumnProfile, merged, profile
 from ingestion.reading import RawFile, damaged
 from ingestion.sql import identifier, identifiers, literal, literals
 
 if TYPE_CHECKING:
     import duckdb
+
+# Of so many sampled values, such a share that can't be read makes a column hopeless.
+ENOUGH_TO_JUDGE = 20
+HOPELESS = 0.95
+
+# What can be said in ISO 8601 and held by every tool that reads the lake.
+CALENDAR = {
+    "date": ("date '0001-01-01'", "date '9999-12-31'"),
+    "timestamp": ("timestamp '0001-01-01'", "timestamp '9999-12-31 23:59:59.999999'"),
+}
 
 # Text compresses to two thirds of what the default (snappy) leaves, at the same speed of reading.
 PARQUET_OPTIONS = "format parquet, compression zstd"
@@ -34,12 +56,34 @@ class Taken:
         rows_read: rows in the files; stored + rejected.
         stored: rows in the accepted file.
         rejected: rows in the quarantine file, which exists only if there are any.
+        columns: what the files' columns look like.
+        changes: in what they differ from earlier deliveries.
     """
 
     rows_read: int
     stored: int
     rejected: int
     notices: tuple[str, ...]
+    columns: tuple[ColumnProfile, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What is known of the delivery that the rows of a table belong to.
+
+    Attributes:
+        received_at: naive, UTC.
+        timezone: the home's.
+        renames: column of the contract, by the name that it has in the files.
+        history: the columns of the table's earlier deliveries, newest first.
+    """
+
+    delivery_id: str
+    received_at: datetime
+    timezone: str
+    renames: Mapping[str, str] = field(default_factory=dict)
+    history: Sequence[Sequence[ColumnProfile]] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +95,7 @@ class _Part:
         typed: a query with the contract's columns, the values as received, `problem` and row_number.
         is_right, reasons: over `typed`: whether a row is accepted, and the list of what is wrong with it.
         present: columns of the contract that the file has.
+        unreadable: for each column of the contract that may be impossible to read: SQL over `typed` that is true if so.
     """
 
     file: RawFile
@@ -59,14 +104,14 @@ class _Part:
     is_right: str
     reasons: str
     present: frozenset[str]
+    unreadable: Mapping[str, str]
 
 
 def take(
     connection: duckdb.DuckDBPyConnection,
     table: Table,
-    delivery_id: str,
+    delivery: Delivery,
     files: Sequence[RawFile],
-    timezone: str,
     accepted: Path,
     quarantine: Path,
 ) -> Taken:
@@ -75,12 +120,13 @@ def take(
     Row numbers go on from file to file, so that delivery and row number name one row of the table.
 
     Raises:
-        DeliveryError: a file lacks a required column, holds a column of an impossible type or turns out to be damaged.
+        DeliveryError: a file lacks a required column, holds a column of an impossible type or of which (nearly) no value can
+            be read, or turns out to be damaged.
     """
     import duckdb
 
     try:
-        return _take(connection, table, delivery_id, files, timezone, accepted, quarantine)
+        return _take(connection, table, delivery, files, accepted, quarantine)
     except duckdb.OutOfMemoryException:
         raise DeliveryError(
             f"{table.full_name} needs more memory than DuckDB may use: raise MAILWRIGHT_MEMORY_LIMIT and load it again"
@@ -89,40 +135,52 @@ def take(
         for file in files:
             if not _is_readable(connection, file):
                 raise damaged(file.name) from None
-        raise MailwrightError(f"{table.full_name} can't be loaded: {type(error).__name__} in DuckDB") from error
+        raise DeliveryError(
+            f"{table.full_name} can't be loaded ({type(error).__name__} in DuckDB): deliver it in another format, and"
+            " report this as a defect of the loader"
+        ) from error
 
 
 def _take(
     connection: duckdb.DuckDBPyConnection,
     table: Table,
-    delivery_id: str,
+    delivery: Delivery,
     files: Sequence[RawFile],
-    timezone: str,
     accepted: Path,
     quarantine: Path,
 ) -> Taken:
     notices: list[str] = []
     parts: list[_Part] = []
+    columns: list[list[ColumnProfile]] = []
+    changes: list[Change] = []
     rows_read = 0
     for file in files:
-        matches = match(table, file.name, file.names, is_named=file.is_named)
+        matches = match(table, file.name, file.names, is_named=file.is_named, renames=delivery.renames)
+        found = profile(connection, file, matches.names)
+        _refuse_lacking(table, file, matches, found, delivery)
+        columns.append(found)
+        changes += drift.changes(table, file.name, found, matches.names, delivery.history)
         if matches.unknown:
             notices.append(
                 f"{file.name}: columns that the contract does not have were left out: {shown(matches.unknown)}"
             )
         if not file.rows:
             notices.append(f"{file.name} holds no rows")
-        conversions = _conversions(connection, table, file, matches.names, timezone)
-        parts.append(_part(table, file, rows_read, conversions, frozenset(matches.names)))
+        conversions = _conversions(connection, table, file, matches.names, delivery.timezone)
+        part = _part(table, file, rows_read, conversions, frozenset(matches.names))
+        _refuse_unreadable(connection, table, part, found, delivery)
+        parts.append(part)
         rows_read += file.rows
     with replacing(accepted) as target:
-        stored = _store(connection, table, parts, delivery_id, target)
+        stored = _store(connection, table, parts, delivery.delivery_id, target)
+        if stored < rows_read:
+            _refuse_month_first(connection, table, parts)
         rejected = _find_rejects(connection, table, parts, target, is_short=stored < rows_read)
         if rejected:
             stored = _drop_rejects(connection, target)
             notices.append(_most_common_reasons(connection, rejected))
         if stored + rejected != rows_read:
-            raise MailwrightError(
+            raise DeliveryError(
                 f"{table.full_name}: {rows_read} rows were counted in the files, but {stored} were accepted and {rejected}"
                 " rejected: nothing was taken in; this is a defect of the loader"
             )
@@ -132,9 +190,86 @@ def _take(
                 f" empty it: {'; '.join(notices)}"
             )
         if rejected:
-            _quarantine(connection, parts, delivery_id, quarantine)
+            _quarantine(connection, parts, delivery.delivery_id, quarantine)
         notices += _enumeration_notices(connection, table, parts, target)
-    return Taken(rows_read, stored, rejected, tuple(notices))
+        notices += _far_times(connection, table, delivery, target)
+    said = dict.fromkeys(changes)
+    return Taken(
+        rows_read,
+        stored,
+        rejected,
+        (*(change.said for change in said), *notices),
+        merged(columns),
+        tuple(said),
+    )
+
+
+def _refuse_lacking(
+    table: Table, file: RawFile, matches: Matches, found: Sequence[ColumnProfile], delivery: Delivery
+) -> None:
+    if matches.lacking:
+        unknown = [column for column in found if column.read_as is None]
+        renames = drift.renames(matches.lacking, unknown, delivery.history)
+        raise lacking_columns(table, file.name, file.names, matches.lacking, renames)
+
+
+def _refuse_unreadable(
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    part: _Part,
+    found: Sequence[ColumnProfile],
+    delivery: Delivery,
+) -> None:
+    """Stop at a column of which nearly no value can be read: it would put nearly every row into quarantine."""
+    if part.file.rows < ENOUGH_TO_JUDGE:
+        return
+    filled = {column.read_as: column for column in found if column.read_as and column.filled >= ENOUGH_TO_JUDGE}
+    suspects = {name: is_wrong for name, is_wrong in part.unreadable.items() if name in filled}
+    if not suspects:
+        return
+    # Only what is suspect is converted; all columns would cost several times as much.
+    counts = ", ".join(f"count(*) filter ({is_wrong})" for is_wrong in suspects.values())
+    sample = f"select * from ({part.typed}) where row_number <= {part.offset + SAMPLE_ROWS}"
+    wrong = connection.execute(f"select {counts} from ({sample})").fetchone() or ()
+    for name, rows in zip(suspects, wrong, strict=True):
+        profiled = filled[name]
+        if rows >= HOPELESS * profiled.filled:
+            column = next(column for column in table.columns if column.name == name)
+            was = next((p.form for columns in delivery.history for p in columns if p.read_as == name and p.form), None)
+            raise DeliveryError(
+                f"{part.file.name}: column {profiled.name} holds {profiled.form or 'mixed values'}"
+                f"{f', where earlier deliveries held {was}' if was and was != profiled.form else ''}: of the first"
+                f" {profiled.filled:,} values {rows:,} can't be read as {column.data_type}, so (nearly) every row would be"
+                " rejected. Correct the export and deliver it again"
+            )
+
+
+def _refuse_month_first(connection: duckdb.DuckDBPyConnection, table: Table, parts: Sequence[_Part]) -> None:
+    """Stop at dates that are month first: 03/04/2011 would be read as the 3rd of April, and nobody would notice."""
+    slashes = literal(r"[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}( .*)?")
+    for part in parts:
+        for column in table.columns:
+            if column.data_type not in CALENDAR or column.name not in part.unreadable:
+                continue
+            received = received_name(column)
+            first, second = (f"cast(split_part({received}, '/', {place}) as integer)" for place in (1, 2))
+            counted = connection.execute(
+                f"""
+                select
+                    count(*) filter ({first} <= 12 and {second} between 13 and 31),
+                    count(*) filter ({second} <= 12 and {first} between 13 and 31)
+                from (
+                    select {received} from ({part.typed}) where regexp_full_match(cast({received} as varchar), {slashes})
+                )
+                """
+            ).fetchone()
+            month_first, day_first = counted or (0, 0)
+            if month_first > day_first:
+                raise DeliveryError(
+                    f"{part.file.name}: column {column.name} is written month first, as 12/31/2011, in {month_first:,}"
+                    f" row{'s' if month_first > 1 else ''}, so that 03/04/2011 can't be told from 4 March: write dates as"
+                    " 2011-12-09 and deliver it again"
+                )
 
 
 def _conversions(
@@ -163,6 +298,7 @@ def _part(
 ) -> _Part:
     received, prepared, values = [], [], []
     right, reasons = [], []
+    unreadable: dict[str, str] = {}
     if file.problem:
         right.append("problem is null")
         reasons.append("problem")
@@ -172,6 +308,8 @@ def _part(
         if conversion.prepared:
             prepared.append(f"{conversion.prepared} as {prepared_name(column)}")
         values.append(f"cast({conversion.value} as {column.data_type}) as {name}")
+        if conversion.can_fail and not conversion.is_text:
+            unreadable[column.name] = f"{received_name(column)} is not null and {name} is null"
         for is_wrong, reason in _checks(column, conversion):
             right.append(f"not coalesce({is_wrong}, false)")
             reasons.append(f"case when {is_wrong} then {literal(f'{column.name} {reason}')} end")
@@ -194,6 +332,7 @@ def _part(
         is_right=" and ".join(right) or "true",
         reasons=f"[{', '.join(reasons)}]" if reasons else "[]",
         present=present,
+        unreadable=unreadable,
     )
 
 
@@ -205,6 +344,12 @@ def _checks(column: Column, conversion: Conversion) -> list[tuple[str, str]]:
         checks.append((f"{received} is null", "has no value"))
     if conversion.can_fail:
         checks.append((f"{received} is not null and {name} is null", conversion.wrong))
+    if conversion.is_text:
+        checks.append((f"contains({received}, chr(0))", "holds a null byte"))
+        checks.append((f"strlen({received}) > {LONGEST_TEXT}", f"is longer than {LONGEST_TEXT:,} bytes"))
+    if column.data_type in CALENDAR and conversion.wrong:
+        first, last = CALENDAR[column.data_type]
+        checks.append((f"{name} not between {first} and {last}", conversion.wrong))
     if column.required and column.values:
         checks.append((f"{name} not in ({literals(column.values)})", f"is not one of {', '.join(column.values)}"))
     return checks
@@ -343,6 +488,25 @@ def _enumeration_notices(
         for column, rows in zip(columns, counted, strict=True)
         if rows
     ]
+
+
+def _far_times(connection: duckdb.DuckDBPyConnection, table: Table, delivery: Delivery, stored: Path) -> Iterator[str]:
+    """Rows of a time that hardly is theirs: after they were received, or before anyone kept such rows."""
+    if table.occurred_at is None:
+        return
+    name = identifier(table.occurred_at)
+    # A day of grace for clocks and time zones.
+    bounds = {
+        f"after this delivery was received, {delivery.received_at:%Y-%m-%d}; they count from then on": (
+            f"{name} > timestamp {literal(str(delivery.received_at + timedelta(days=1)))}"
+        ),
+        "before 1970": f"{name} < timestamp '1970-01-01'",
+    }
+    counts = ", ".join(f"count(*) filter ({is_far})" for is_far in bounds.values())
+    counted = connection.execute(f"select {counts} from read_parquet({literal(stored)})").fetchone() or ()
+    for said, rows in zip(bounds, counted, strict=True):
+        if rows:
+            yield f"{table.occurred_at}: {rows:,} {'row is' if rows == 1 else 'rows are'} of a time {said}"
 
 
 def _is_readable(connection: duckdb.DuckDBPyConnection, file: RawFile) -> bool:

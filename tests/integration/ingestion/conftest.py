@@ -67,6 +67,13 @@ class Lake:
         """Rejected rows in the order of delivery and row number."""
         return self._rows(self.home.quarantine(source, table), columns)
 
+    def query(self, source: str, table: str, query: str) -> list[tuple[Any, ...]]:
+        """The result of a query over the accepted rows, which it calls `rows`."""
+        with duckdb.connect() as connection:
+            folder = self.home.accepted(source, table)
+            connection.execute(f"create view rows as select * from read_parquet('{folder}/*.parquet')")
+            return connection.execute(query).fetchall()
+
     def counts(self, source: str, table: str) -> list[tuple[int, int, int, int]]:
         """Read, accepted, superseded and rejected rows of each delivery of a table."""
         return [
