@@ -134,6 +134,46 @@
     ), '')
 {%- endmacro %}
 
+{% macro place_key(value) -%}
+    {#- A town or region for comparison: small letters without accents, blanks or signs, and without `Cedex 01`. -#}
+    {{ return(adapter.dispatch("place_key", "mailwright")(value)) }}
+{%- endmacro %}
+
+{% macro duckdb__place_key(value) -%}
+    nullif(regexp_replace(lower(strip_accents({{ value }})), '[^\p{L}]|cedex.*', '', 'g'), '')
+{%- endmacro %}
+
+{% macro are_similar_places(one, other) -%}
+    {#- Whether two place keys may mean one place: a slip of the pen, or one with an addition to its name. -#}
+    {{ return(adapter.dispatch("are_similar_places", "mailwright")(one, other)) }}
+{%- endmacro %}
+
+{% macro duckdb__are_similar_places(one, other) -%}
+    (
+        (length({{ one }}) >= 4 and contains({{ other }}, {{ one }}))
+        or (length({{ other }}) >= 4 and contains({{ one }}, {{ other }}))
+        or jaro_winkler_similarity({{ one }}, {{ other }}) >= 0.9
+    )
+{%- endmacro %}
+
+{% macro postal_code_key(value) -%}
+    {#- A postal code without blanks and signs, in capitals. -#}
+    {{ return(adapter.dispatch("postal_code_key", "mailwright")(value)) }}
+{%- endmacro %}
+
+{% macro duckdb__postal_code_key(value) -%}
+    regexp_replace(upper({{ value }}), '[^A-Z0-9]', '', 'g')
+{%- endmacro %}
+
+{% macro postal_code_parts(value, pattern) -%}
+    {#- The two groups of a country's pattern with a bar between them, or null where the code does not have its form. -#}
+    {{ return(adapter.dispatch("postal_code_parts", "mailwright")(value, pattern)) }}
+{%- endmacro %}
+
+{% macro duckdb__postal_code_parts(value, pattern) -%}
+    nullif(regexp_extract(regexp_replace({{ value }}, {{ pattern }}, '\1|\2'), '^[^|]*[|][^|]*$'), '')
+{%- endmacro %}
+
 {% macro category_key(value) -%}
     {#- A category as the seed `category_values` spells what is given: small letters, single blanks. -#}
     lower({{ text(value) }})
