@@ -113,6 +113,9 @@ def frequencies(comparisons: Collection[Comparison]) -> list[str]:
 
 
 _SWAPPED = "given_first_l = surname_r and surname_l = given_first_r"
+_HALF_SWAPPED = (
+    "jaro_winkler_similarity(given_l, surname_r) >= 0.9 or jaro_winkler_similarity(surname_l, given_r) >= 0.9"
+)
 
 
 def _given(*, with_surname: bool) -> Comparison:
@@ -140,6 +143,16 @@ def _given(*, with_surname: bool) -> Comparison:
             0.003,
         ),
         Level("alike", "jaro_winkler_similarity(given_first_l, given_first_r) >= 0.82", 0.03, 0.01),
+        Level(
+            "letters in disorder",
+            "abs(length(given_l) - length(given_r)) <= 2 and jaccard(given_l, given_r) >= 0.66",
+            0.01,
+            0.01,
+        ),
+    ]
+    if with_surname:
+        levels.append(Level("one of the names in the other's place", _HALF_SWAPPED, 0.01, 0.001))
+    levels += [
         Level("else", "else", 0.05, 0.97),
     ]
     return Comparison("given_name", "given_l is null or given_r is null", tuple(levels))
@@ -150,7 +163,7 @@ def _surname(*, with_given: bool) -> Comparison:
     nothing = "surname_l is null or surname_r is null"
     if with_given:
         # What is swapped has been counted with the given name.
-        nothing += f" or (surname_l <> surname_r and {_SWAPPED})"
+        nothing += f" or (surname_l <> surname_r and given_l <> given_r and ({_HALF_SWAPPED}))"
     return Comparison(
         "surname",
         nothing,
