@@ -364,7 +364,7 @@ def worlds(draw):
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(worlds(), st.randoms(use_true_random=False))
 def test_the_guards_hold_in_every_world(world, generator):
     said, found, refused = world.resolve()
