@@ -12,7 +12,7 @@ from dbt_common.exceptions import DbtRuntimeError
 from core import lock
 from core.errors import MailwrightError
 from core.home import Home
-from core.settings import load_settings
+from core.settings import PROJECT_ROOT, load_settings
 from core.warehouse import configure
 
 _locked: set[Path] = set()
@@ -34,15 +34,13 @@ class Plugin(BasePlugin):
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
         try:
-            settings = load_settings()
-            configure(conn, settings)
-            conn.execute(f"set variable dbt_project = {_literal(settings.project_dir / 'dbt_project')}")
+            configure(conn, load_settings())
         except MailwrightError as error:
             raise DbtRuntimeError(str(error)) from None
 
-
-def _literal(path: Path) -> str:
-    return "'" + str(path).replace("'", "''") + "'"
+    def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
+        """Say where the project stands; dbt itself may only know it relative to where it was called."""
+        cursor.execute("set variable dbt_project = ?", [str(PROJECT_ROOT / "dbt_project")])
 
 
 def close() -> None:

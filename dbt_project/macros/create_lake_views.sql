@@ -56,7 +56,7 @@
 {%- endmacro %}
 
 {% macro project_folder() -%}
-    {#- Where this project stands, as the plugin knows it: dbt itself may only know a path relative to its caller. -#}
+    {#- Where this project stands, as `core/dbt_plugin.py` says it. -#}
     {{ return(run_query("select getvariable('dbt_project')").rows[0][0]) }}
 {%- endmacro %}
 

@@ -1,9 +1,5 @@
 with
 
-listed as (
-    select * from {{ ref("int_listed_postal_codes") }}
-),
-
 contacts as (
     select
         contacts.contact_id,
@@ -45,8 +41,29 @@ said as (
     where verdict = 'valid'
 ),
 
-agreeing_cities as (
+areas as (
     select distinct
+        country_code,
+        substr(code_key, 1, 2) as area
+    from said
+),
+
+listed as (
+    select
+        listed.country_code,
+        listed.code_key,
+        areas.area,
+        {{ place_key("listed.place") }} as place_key,
+        {{ place_key("listed.region") }} as region_key
+    from {{ ref("int_listed_postal_codes") }} as listed
+    inner join areas
+        on
+            listed.country_code = areas.country_code
+            and substr(listed.code_key, 1, 2) = areas.area
+),
+
+agreeing_cities as (
+    select
         said.country_code,
         said.code_key,
         said.city_key
@@ -56,28 +73,20 @@ agreeing_cities as (
             said.country_code = listed.country_code
             and said.code_key = listed.code_key
     where {{ are_similar_places("said.city_key", "listed.place_key") }}
-),
 
--- Codes name quarters, people the town: a town that has a code of the same two first characters agrees as well.
-areas as (
-    select distinct
-        country_code,
-        substr(code_key, 1, 2) as area,
-        place_key
-    from listed
-),
+    union
 
-agreeing_areas as (
-    select distinct
+    -- Codes name quarters, people the town: a town with a code that begins alike agrees as well.
+    select
         said.country_code,
         said.code_key,
         said.city_key
     from said
-    inner join areas
+    inner join listed
         on
-            said.country_code = areas.country_code
-            and substr(said.code_key, 1, 2) = areas.area
-            and said.city_key = areas.place_key
+            said.country_code = listed.country_code
+            and substr(said.code_key, 1, 2) = listed.area
+            and said.city_key = listed.place_key
 ),
 
 agreeing_regions as (
@@ -105,8 +114,7 @@ checked as (
         coalesce(
             with_regions.verdict = 'valid'
             and with_regions.city_key is not null
-            and agreeing_cities.city_key is null
-            and agreeing_areas.city_key is null,
+            and agreeing_cities.city_key is null,
             false
         ) as is_city_in_doubt,
         coalesce(
@@ -121,11 +129,6 @@ checked as (
             with_regions.country_code = agreeing_cities.country_code
             and with_regions.code_key = agreeing_cities.code_key
             and with_regions.city_key = agreeing_cities.city_key
-    left join agreeing_areas
-        on
-            with_regions.country_code = agreeing_areas.country_code
-            and with_regions.code_key = agreeing_areas.code_key
-            and with_regions.city_key = agreeing_areas.city_key
     left join agreeing_regions
         on
             with_regions.country_code = agreeing_regions.country_code

@@ -1,3 +1,6 @@
+{#- A view: the list is long, and its two readers want a part of it each. -#}
+{{ config(materialized="view") }}
+
 with
 
 delivered as (
@@ -33,20 +36,11 @@ listed as (
 needed as (
     select
         listed.country_code,
-        replace(replace(split_part(listed.postal_code, ' CEDEX', 1), ' ', ''), '-', '') as code_key,
+        replace(replace({{ dbt.split_part("listed.postal_code", "' CEDEX'", 1) }}, ' ', ''), '-', '') as code_key,
         listed.place,
         listed.region
     from listed
     inner join countries on listed.country_code = countries.country_code
-),
-
-places as (
-    select distinct
-        country_code,
-        code_key,
-        {{ place_key("place") }} as place_key,
-        {{ place_key("region") }} as region_key
-    from needed
 )
 
-select * from places
+select * from needed

@@ -21,6 +21,7 @@ renamed as (
         {{ person_name("coalesce(source.given_name, " ~ split_name("source.full_name", "given") ~ ")") }} as given_name,
         {{ person_name("coalesce(source.surname, " ~ split_name("source.full_name", "family") ~ ")") }} as surname,
         genders.value as gender,
+        {{ category_key("source.gender") }} as gender_given,
         {{ text("source.street") }} as street,
         {{ person_name("source.city") }} as city,
         {{ text("source.region") }} as region,
@@ -28,6 +29,7 @@ renamed as (
         country_names.country_code,
         {{ text("source.country") }} as country_given,
         coalesce(languages.value, {{ language_tag("source.language") }}) as language,
+        {{ category_key("source.language") }} as language_given,
         {{ category("account_types", "source.account_type") }} as account_type,
         lower({{ text("source.loyalty_tier") }}) as loyalty_tier,
         source.preferences,
@@ -35,6 +37,7 @@ renamed as (
         source.accepts_marketing,
         source.is_current,
         source.is_latest,
+        country_names.name_key is null and {{ text("source.country") }} is not null as is_country_unknown,
 
         {{ plausible_birthday("source.birthday", "clock.as_of") }} as birthday,
         source.birthday as birthday_given,

@@ -9,9 +9,12 @@ renamed as (
         source.event_id,
         source.campaign_id,
         source.send_id,
+        source.delivery_id,
+        source.row_number,
 
         lower(trim(source.event_type)) as event_type,
         {{ parsed_email("emails", "source.email") }} as email,
+        {{ email_problem("emails", "source.email") }} as email_problem,
         source.url,
         lower(trim(source.bounce_type)) as bounce_type,
         source.user_agent,

@@ -8,8 +8,11 @@ renamed as (
     select
         source.send_id,
         source.campaign_id,
+        source.delivery_id,
+        source.row_number,
 
         {{ parsed_email("emails", "source.email") }} as email,
+        {{ email_problem("emails", "source.email") }} as email_problem,
 
         source.sent_at,
         source.known_at

@@ -15,6 +15,7 @@ renamed as (
         source.row_number,
 
         {{ parsed_email("emails", "source.email") }} as email,
+        {{ email_problem("emails", "source.email") }} as email_problem,
         source.description,
         upper(trim(source.currency)) as currency,
 

@@ -9,9 +9,12 @@ renamed as (
         source.order_id,
         nullif(trim(source.customer_ref), '') as customer_ref,
         source.delivery_id,
+        source.row_number,
 
         {{ parsed_email("emails", "source.email") }} as email,
+        {{ email_problem("emails", "source.email") }} as email_problem,
         {{ parsed_phone("phones", "source.phone", "countries.calling_code", "countries.trunk_prefix") }} as phone,
+        {{ phone_problem("phones", "source.phone", "countries.calling_code", "countries.trunk_prefix") }} as phone_problem,
         {{ category("statuses", "source.status") }} as status,
         upper(trim(source.currency)) as currency,
         country_names.country_code,

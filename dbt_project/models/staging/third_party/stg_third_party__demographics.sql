@@ -6,14 +6,23 @@ source as (
 
 renamed as (
     select
+        source.delivery_id,
+        source.row_number,
+
         lower(trim(source.contact_point_type)) as contact_point_type,
         case
             when lower(trim(source.contact_point_type)) = 'email'
                 then {{ parsed_email("emails", "source.contact_point") }}
             else {{ parsed_phone("phones", "source.contact_point") }}
         end as contact_point,
+        case
+            when lower(trim(source.contact_point_type)) = 'email'
+                then {{ email_problem("emails", "source.contact_point") }}
+            else {{ phone_problem("phones", "source.contact_point") }}
+        end as contact_point_problem,
         replace(replace(lower(trim(source.age_band)), ' ', ''), '–', '-') as age_band,
         genders.value as gender,
+        {{ category_key("source.gender") }} as gender_given,
         lower(trim(source.region_type)) as region_type,
         {{ text("source.provider") }} as provider,
 

@@ -13,10 +13,13 @@ renamed as (
         {{ product_key("source.product_id") }} as product_id,
         source.cart_id,
         source.order_id,
+        source.delivery_id,
+        source.row_number,
 
         lower(trim(source.event_type)) as event_type,
         trim(source.event_name) as event_name,
         {{ parsed_email("emails", "source.email") }} as email,
+        {{ email_problem("emails", "source.email") }} as email_problem,
         source.page_url,
         source.referrer,
         source.user_agent,
