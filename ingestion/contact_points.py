@@ -42,7 +42,7 @@ SEEDS = PROJECT_ROOT / "dbt_project" / "seeds"
 LOCK_WAIT_SECONDS = 600.0
 CHUNK = 20_000  # values that a process parses at a time: about a second
 POOL_FROM = 100_000  # values from which starting further processes pays
-UNPREFIXED_FROM = 11  # digits from which a number may be an international one that lost its +; few national ones are as long
+UNPREFIXED_FROM = 11  # digits from which a number may be one that lost its +; few national ones are as long
 
 EMAIL_PROBLEMS = ("no_at_sign", "bad_local_part", "bad_domain", "reserved_domain", "too_long")
 PHONE_PROBLEMS = (

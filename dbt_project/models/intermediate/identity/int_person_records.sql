@@ -102,11 +102,15 @@ profiles as (
         phones.contact_point as phone,
         contacts.street as address,
         contacts.city,
-        contacts.region,
-        contacts.postal_code,
+        coalesce(addresses.region_code, contacts.region) as region,
+        addresses.postal_code_key as postal_code,
         contacts.country_code,
         contacts.account_type
     from contacts
+    left join {{ ref("int_contact_addresses") }} as addresses
+        on
+            contacts.contact_id = addresses.contact_id
+            and contacts.delivery_id = addresses.delivery_id
     left join usable as emails
         on
             {{ identifier_id("crm", "contact_id", "contacts.contact_id") }} = emails.record_id

@@ -36,7 +36,7 @@ consents as (
         'crm' as source,
         cast(null as varchar) as customer_ref,
         contact_id,
-        {{ email_address("contact_point") }} as email,
+        email,
         cast(null as varchar) as phone,
         cast(null as varchar) as anonymous_id,
         captured_at as seen_at,
