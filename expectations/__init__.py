@@ -1,5 +1,7 @@
-"""Great Expectations suites over the raw shop tables and the marts, and the runner.
+"""Great Expectations suites over what is delivered, staging, identity and the marts, their runner and the data docs.
 
-`suites/` holds one file per guarded table, in terms of `rules`; `runner` turns them into Great Expectations suites and
-runs them inside DuckDB. Rules that dbt's own tests hold already do not belong here.
+`suites/` holds a file for each guarded table that has rules of its own, in terms of `rules`; what the contract tells of a
+table needs none. `history` measures deliveries against earlier ones, `runner` runs suites inside DuckDB through `kinds`,
+`results` keeps what was found, `deliveries` gathers what became of each delivery, and `data_docs` shows both. Rules that
+dbt's own tests hold already do not belong here.
 """

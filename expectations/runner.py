@@ -1,12 +1,13 @@
-"""Run the suites of a group inside DuckDB, report each check without contents, and write the data docs."""
+"""Run suites inside DuckDB, report each check without contents, keep the results and write the data docs."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -14,145 +15,136 @@ from core.contract import load_contract
 from core.home import Home
 from core.settings import Settings
 from core.warehouse import in_memory, warehouse
-from expectations import raw_views
-from expectations.rules import Group, Rule, Severity, Suite
+from expectations import history, raw_views, results
+from expectations.results import CheckResult, TableResult
+from expectations.rules import Group, Rule, Suite
 from expectations.suites import suites
 
 if TYPE_CHECKING:
     import duckdb
-    from great_expectations.core import ExpectationSuiteValidationResult, ExpectationValidationResult
+    from great_expectations.core import ExpectationValidationResult
     from great_expectations.data_context.data_context.ephemeral_data_context import EphemeralDataContext
+
+    from expectations.duckdb import DuckDBDatasource
+
+__all__ = ["CheckResult", "check", "run"]
 
 EXAMPLES = 5
 """Failing rows named per check."""
+NO_DATA = "no data was delivered for this optional table"
 
-
-@dataclass(frozen=True)
-class CheckResult:
-    """What one check found. Holds no contents: failing rows are told by their keys.
-
-    Attributes:
-        table: `schema.table`.
-        severity: a failing critical check blocks what is downstream, a failing warning does not.
-        passed: also true of a skipped check.
-        checked: rows looked at.
-        unexpected: rows, or groups of rows, that break the rule.
-        examples: keys of a few of them: (delivery_id, row_number) in the lake, the table's own keys in a mart.
-        skipped: the table belongs to no required source and has no data.
-        detail: what to know beside the counts: why it was skipped, or could not be evaluated.
-    """
-
-    table: str
-    name: str
-    severity: Severity
-    passed: bool
-    checked: int
-    unexpected: int
-    examples: tuple[tuple[str | int, ...], ...] = ()
-    skipped: bool = False
-    detail: str = ""
-
-    @property
-    def blocks(self) -> bool:
-        """Whether what is downstream must not run."""
-        return not self.passed and self.severity == "critical"
+_log = logging.getLogger(__name__)
 
 
 def run(
     settings: Settings,
     home: Home,
-    group: Group,
+    groups: Collection[Group],
     *,
+    tables: Collection[str] | None = None,
     wait_seconds: float = 0.0,
     as_of: datetime | None = None,
     docs: bool = True,
 ) -> list[CheckResult]:
-    """Check the tables of `group`, and replace its data docs under `home.docs / "gx"`.
+    """Check the tables of `groups`, keep what was found and rewrite their pages under `home.docs / "gx"`.
 
-    Raw checks read the accepted files alone; those of the marts open the warehouse, under its lock.
+    Raw checks read the lake alone; all others open the warehouse, under its lock.
 
     Args:
+        groups: `raw` by itself, or any of the others.
+        tables: only these (`schema.table`), all of the groups by default.
         wait_seconds: how long to wait for another process that has the warehouse.
-        as_of: what the data docs are labelled with; the home's clock file tells when not given.
-        docs: whether to write data docs.
+        as_of: what freshness is measured against; the home's clock file tells when not given.
+        docs: whether to keep the results and write data docs.
 
     Returns:
         One result per rule of the catalogue, in its order.
 
     Raises:
+        ValueError: `groups` has `raw` beside another one.
         WarehouseBusyError: another process has the warehouse.
     """
+    if "raw" in groups and len(set(groups)) > 1:
+        raise ValueError("raw checks do not open the warehouse: run them by themselves")
+    chosen = [suite for suite in suites() if suite.group in groups and (tables is None or suite.table in tables)]
+    instant = as_of or _clock(home)
     # Before the warehouse is opened, as importing takes seconds and the lock keeps others waiting.
     _import_great_expectations()
-    with _connected(settings, home, group, wait_seconds) as connection:
-        return check(connection, home, suites(group), as_of=as_of, docs=docs)
+    with _connected(settings, home, "raw" in groups, wait_seconds, instant) as connection:
+        found = check(connection, chosen)
+    if docs:
+        _keep(home, chosen, found, instant)
+    return found
 
 
-def check(
-    connection: duckdb.DuckDBPyConnection,
-    home: Home,
-    chosen: Sequence[Suite],
-    *,
-    as_of: datetime | None = None,
-    docs: bool = True,
-) -> list[CheckResult]:
-    """Check `chosen` suites of one group on an open connection. See `run`."""
-    from expectations import data_docs
+def check(connection: duckdb.DuckDBPyConnection, chosen: Sequence[Suite]) -> list[CheckResult]:
+    """Check `chosen` suites on an open connection. Returns one result per rule, in their order."""
     from expectations.duckdb import add_datasource
 
-    context = _context()
-    source = add_datasource(context, "warehouse", connection)
-    validated: list[tuple[Suite, ExpectationSuiteValidationResult]] = []
-    results: list[CheckResult] = []
+    source = add_datasource(_context(), "warehouse", connection)
+    present = {
+        f"{schema}.{name}"
+        for schema, name in connection.execute(
+            "select table_schema, table_name from information_schema.tables"
+        ).fetchall()
+    }
+    found: list[CheckResult] = []
     for suite in chosen:
-        if (rows := _row_count(connection, suite)) is None:
-            results += [_unevaluated(suite, rule, "the table does not exist") for rule in suite.rules]
-            continue
-        if suite.optional and rows == 0:
-            results += [_skipped(suite, rule) for rule in suite.rules]
-            continue
-        asset = source.add_table_asset(suite.table, table_name=suite.name, schema_name=suite.schema)
-        batch = asset.add_batch_definition_whole_table("all").get_batch()
-        # Of a failing row, Great Expectations may keep its keys and nothing else.
-        found = batch.validate(
-            _expectation_suite(suite),
-            result_format={
-                "result_format": "SUMMARY",
-                "unexpected_index_column_names": list(suite.keys),
-                "exclude_unexpected_values": True,
-                "include_unexpected_rows": False,
-                "return_unexpected_index_query": False,
-                "partial_unexpected_count": EXAMPLES,
-            },
-        )
-        by_name = {str(result.expectation_config.meta["name"]): result for result in found.results}
-        for rule in suite.rules:
-            result = by_name[rule.name]
-            checked = _check_result(connection, suite, rule, rows, result)
-            data_docs.strip(result, checked)
-            results.append(checked)
-        # In the order of the suite: Great Expectations groups results by column.
-        found.results = [by_name[rule.name] for rule in suite.rules]
-        validated.append((suite, found))
+        started = time.perf_counter()
+        if suite.table in present:
+            found += _check_suite(connection, source, suite)
+        else:
+            found += [_unevaluated(suite, rule, "the table does not exist") for rule in suite.rules]
+        _log.debug("%s: %d rules in %.3f s", suite.table, len(suite.rules), time.perf_counter() - started)
     source.get_execution_engine().close()
-    if docs:
-        data_docs.write(context, home, chosen[0].group, validated, as_of or _clock(home))
-    return results
+    return found
+
+
+def _check_suite(connection: duckdb.DuckDBPyConnection, source: DuckDBDatasource, suite: Suite) -> list[CheckResult]:
+    asset = source.add_table_asset(suite.table, table_name=suite.name, schema_name=suite.schema)
+    batch = asset.add_batch_definition_whole_table("all").get_batch()
+
+    def validate(rules: Sequence[Rule]) -> Mapping[str, ExpectationValidationResult]:
+        validated = batch.validate(_expectation_suite(suite, rules), result_format="BASIC")
+        return {str(result.expectation_config.meta["name"]): result for result in validated.results}
+
+    by_name = validate(suite.rules)
+    if any(_exception(result) for result in by_name.values()):
+        # One statement counts them all, so one rule that can't be evaluated takes the others with it: now each alone.
+        by_name = {name: result for rule in suite.rules for name, result in validate([rule]).items()}
+    found = [_check_result(connection, suite, rule, by_name[rule.name]) for rule in suite.rules]
+    if suite.optional and all(result.checked == 0 and not result.detail for result in found):
+        # What concerns deliveries may fail also where no row is left; all else has nothing to look at.
+        return [
+            _skipped(suite, rule) if result.passed else result for rule, result in zip(suite.rules, found, strict=True)
+        ]
+    return found
 
 
 @contextmanager
 def _connected(
-    settings: Settings, home: Home, group: Group, wait_seconds: float
+    settings: Settings, home: Home, raw: bool, wait_seconds: float, as_of: datetime
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    if group == "marts":
+    if not raw:
         with warehouse(settings, home, wait_seconds=wait_seconds) as connection:
             yield connection
         return
-    contract = load_contract()
+    tables = list(load_contract().tables.values())
     with in_memory(settings) as connection:
-        shop = [table for table in contract.tables.values() if table.source == "shop"]
-        raw_views.create(connection, home, shop)
+        raw_views.create(connection, home, tables, as_of)
+        history.create(connection, tables)
         yield connection
+
+
+def _keep(home: Home, chosen: Sequence[Suite], found: Sequence[CheckResult], as_of: datetime) -> None:
+    from expectations import data_docs
+
+    by_table: dict[str, list[CheckResult]] = {}
+    for result in found:
+        by_table.setdefault(result.table, []).append(result)
+    new = [TableResult(suite.table, suite.group, as_of, tuple(by_table[suite.table])) for suite in chosen]
+    kept = results.keep(home, new, [suite.table for suite in suites()])
+    data_docs.write(home, kept)
 
 
 def _import_great_expectations() -> None:
@@ -173,67 +165,54 @@ def _context() -> EphemeralDataContext:
     return context
 
 
-def _expectation_suite(suite: Suite) -> Any:
+def _expectation_suite(suite: Suite, rules: Sequence[Rule]) -> Any:
     import great_expectations as gx
+    from great_expectations.expectations.metadata_types import FailureSeverity
+
+    from expectations.kinds import ExpectFewBroken
 
     expectations = [
-        getattr(gx.expectations, rule.kind)(
-            **rule.arguments,
-            severity=rule.severity,
-            notes=rule.description,
+        ExpectFewBroken(
+            breaks=suite.sql(rule.breaks),
+            share=rule.share,
+            severity=FailureSeverity.CRITICAL if rule.severity == "error" else FailureSeverity.WARNING,
+            description=rule.description,
+            notes=rule.reason,
             meta={"name": rule.name},
-            **({"description": rule.description} if rule.kind == "UnexpectedRowsExpectation" else {}),
         )
-        for rule in suite.rules
+        for rule in rules
     ]
     return gx.ExpectationSuite(name=suite.table, expectations=expectations)
 
 
-def _row_count(connection: duckdb.DuckDBPyConnection, suite: Suite) -> int | None:
-    """Rows of the table, or None if there is no such table."""
-    exists = connection.execute(
-        "select count(*) from information_schema.tables where table_schema = ? and table_name = ?",
-        [suite.schema, suite.name],
-    ).fetchall()
-    if exists == [(0,)]:
-        return None
-    return int(connection.execute(f"select count(*) from {suite.table}").fetchall()[0][0])
-
-
 def _check_result(
-    connection: duckdb.DuckDBPyConnection, suite: Suite, rule: Rule, rows: int, result: ExpectationValidationResult
+    connection: duckdb.DuckDBPyConnection, suite: Suite, rule: Rule, result: ExpectationValidationResult
 ) -> CheckResult:
     if reason := _exception(result):
-        return _unevaluated(suite, rule, reason, rows)
-    found = result.result
-    passed = bool(result.success)
-    if rule.kind == "UnexpectedRowsExpectation":
-        unexpected = int(found["observed_value"])
-        examples = _rows_returned(connection, suite, rule) if unexpected and rule.names_rows else ()
-    elif rule.names_rows:
-        unexpected = int(found.get("unexpected_count") or 0)
-        examples = _rows_listed(found.get("partial_unexpected_index_list") or [], suite.keys)
-    else:
-        unexpected, examples = int(not passed), ()
-    return CheckResult(suite.table, rule.name, rule.severity, passed, rows, unexpected, examples)
+        return _unevaluated(suite, rule, reason)
+    unexpected = int(result.result["unexpected_count"])
+    return CheckResult(
+        suite.table,
+        rule.name,
+        rule.severity,
+        bool(result.success),
+        int(result.result["element_count"]),
+        unexpected,
+        _examples(connection, suite, rule) if not result.success else (),
+        description=rule.description,
+        reason=rule.reason,
+    )
 
 
-def _rows_returned(
-    connection: duckdb.DuckDBPyConnection, suite: Suite, rule: Rule
-) -> tuple[tuple[str | int, ...], ...]:
-    """Keys of the first rows that a query returns; the keys' columns alone, whatever it selects."""
-    query = str(rule.arguments["unexpected_rows_query"]).format(batch=suite.table)
-    keys = ", ".join(suite.keys)
-    return tuple(connection.execute(f"select {keys} from ({query}) order by {keys} limit {EXAMPLES}").fetchall())
-
-
-def _rows_listed(listed: Sequence[dict[str, Any]], keys: Sequence[str]) -> tuple[tuple[str | int, ...], ...]:
-    """Great Expectations' index list: one dict of lists by key when values are left out, else one dict per row."""
-    rows: list[tuple[str | int, ...]] = []
-    for entry in listed:
-        columns = [entry[key] if isinstance(entry[key], list) else [entry[key]] for key in keys]
-        rows += zip(*columns, strict=True)
-    return tuple(sorted(rows)[:EXAMPLES])
+def _examples(connection: duckdb.DuckDBPyConnection, suite: Suite, rule: Rule) -> tuple[tuple[str | int, ...], ...]:
+    """A few of the things that break a rule, by what the rule names them by."""
+    if rule.names is None or ("{keys}" in rule.names and not suite.keys):
+        return ()
+    query = f"select * from ({suite.sql(rule.names)}) order by all limit {EXAMPLES}"
+    return tuple(
+        tuple(value if isinstance(value, int) else str(value) for value in row)
+        for row in connection.execute(query).fetchall()
+    )
 
 
 def _exception(result: ExpectationValidationResult) -> str | None:
@@ -248,19 +227,37 @@ def _exception(result: ExpectationValidationResult) -> str | None:
     return f"could not be evaluated ({kind.rsplit('.', 1)[-1]}): a column is missing or of another type"
 
 
-def _unevaluated(suite: Suite, rule: Rule, reason: str, rows: int = 0) -> CheckResult:
-    return CheckResult(suite.table, rule.name, rule.severity, False, rows, 0, detail=reason)
+def _unevaluated(suite: Suite, rule: Rule, detail: str) -> CheckResult:
+    return CheckResult(
+        suite.table,
+        rule.name,
+        rule.severity,
+        False,
+        0,
+        0,
+        detail=detail,
+        description=rule.description,
+        reason=rule.reason,
+    )
 
 
 def _skipped(suite: Suite, rule: Rule) -> CheckResult:
-    reason = "no data was delivered for this optional table"
-    return CheckResult(suite.table, rule.name, rule.severity, True, 0, 0, skipped=True, detail=reason)
+    return CheckResult(
+        suite.table,
+        rule.name,
+        rule.severity,
+        True,
+        0,
+        0,
+        skipped=True,
+        detail=NO_DATA,
+        description=rule.description,
+        reason=rule.reason,
+    )
 
 
 def _clock(home: Home) -> datetime:
     """The as_of of the run in progress, else the home's own, else the beginning of time."""
-    import json
-
     if home.clock.exists():
         return datetime.fromisoformat(json.loads(home.clock.read_text())["as_of"]).replace(tzinfo=UTC)
     return home.as_of or datetime(1970, 1, 1, tzinfo=UTC)

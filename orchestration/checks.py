@@ -1,7 +1,7 @@
 """Great Expectations' suites as asset checks.
 
-Those of the lake are an op of their own, which stands between the lake and dbt. Those of the marts run at the end of the
-op that builds the marts: a blocking check in an op of its own would have to run between two models of one stage, and
+Those of the lake are an op of their own, which stands between the lake and dbt. All others run at the end of the op that
+builds their table: a blocking check in an op of its own would have to run between two models of one stage, and
 Dagster would cut the stage into pieces for it, each with a dbt start of its own.
 """
 
@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from core.errors import RefreshError
-from expectations.rules import Group
+from expectations.rules import GROUPS, Group
 from expectations.suites import suites
 from orchestration.workshop import PATIENCE_SECONDS, Workshop
 
 if TYPE_CHECKING:
-    from expectations.runner import CheckResult
+    from expectations.results import CheckResult
+
+CLOCK = dg.AssetKey(["lake", "clock"])
+WAREHOUSE_GROUPS: tuple[Group, ...] = tuple(group for group in GROUPS if group != "raw")
 
 
 def lake_checks() -> dg.AssetChecksDefinition:
@@ -24,50 +27,56 @@ def lake_checks() -> dg.AssetChecksDefinition:
 
     @dg.multi_asset_check(
         name="check_lake",
-        specs=check_specs("raw"),
+        specs=check_specs(["raw"]),
         required_resource_keys={"workshop"},
         can_subset=True,
     )
     def check_lake(context: dg.AssetCheckExecutionContext) -> Iterator[Any]:
         shop: Workshop = context.resources.workshop
         with shop.step("Check what was delivered"):
-            results = run_suites(shop, "raw", context.selected_asset_check_keys)
+            results = run_suites(shop, ["raw"], context.selected_asset_check_keys)
         yield from results
 
     return check_lake
 
 
-def check_specs(group: Group, among: Collection[dg.AssetKey] | None = None) -> list[dg.AssetCheckSpec]:
-    """The checks of a group, or of those of its tables that are `among` some assets."""
+def check_specs(
+    groups: Collection[Group] = WAREHOUSE_GROUPS, among: Collection[dg.AssetKey] | None = None
+) -> list[dg.AssetCheckSpec]:
+    """The checks of some groups, or of those of their tables that are `among` some assets."""
     return [
         dg.AssetCheckSpec(
             check_name(rule.name),
             asset=asset_key(suite.table),
-            description=rule.description,
-            blocking=rule.severity == "critical",
+            description=rule.description if rule.reason is None else f"{rule.description}. {rule.reason}",
+            blocking=rule.severity == "error",
+            additional_deps=[CLOCK] if suite.group == "raw" else [],
         )
-        for suite in suites(group)
-        if among is None or asset_key(suite.table) in among
+        for suite in suites()
+        if suite.group in groups and (among is None or asset_key(suite.table) in among)
         for rule in suite.rules
     ]
 
 
-def run_suites(shop: Workshop, group: Group, wanted: Collection[dg.AssetCheckKey]) -> list[dg.AssetCheckResult]:
-    """Run the suites of a group, count what passed and give the results that are wanted."""
-    from expectations import runner
+def run_suites(
+    shop: Workshop, groups: Collection[Group], wanted: Collection[dg.AssetCheckKey]
+) -> list[dg.AssetCheckResult]:
+    """Run the suites that have a wanted check, count what passed and give the results that are wanted."""
+    from expectations import data_docs, runner
 
-    results = runner.run(shop.settings, shop.home, group, wait_seconds=PATIENCE_SECONDS)
+    tables = {suite.table for suite in suites() if asset_key(suite.table) in {key.asset_key for key in wanted}}
+    results = runner.run(shop.settings, shop.home, groups, tables=tables, wait_seconds=PATIENCE_SECONDS)
     found = []
     for result in results:
         key = dg.AssetCheckKey(asset_key(result.table), check_name(result.name))
         if key in wanted:
             _count(shop, result)
-            found.append(_as_dagster(result, key, str(shop.home.docs / "gx" / group / "index.html")))
+            found.append(_as_dagster(result, key, str(data_docs.page(shop.home, result.table))))
     return found
 
 
 def asset_key(table: str) -> dg.AssetKey:
-    """The asset that a suite guards: a lake table or a mart."""
+    """The asset that a suite guards: a lake table or a model."""
     schema, name = table.split(".")
     return dg.AssetKey([schema.removeprefix("lake_"), name])
 
@@ -98,13 +107,15 @@ def _as_dagster(result: "CheckResult", key: dg.AssetCheckKey, docs: str) -> dg.A
     metadata: dict[str, Any] = {"checked_rows": result.checked, "unexpected_rows": result.unexpected}
     if result.examples:
         metadata["examples"] = dg.MetadataValue.md("\n".join(f"- {' / '.join(map(str, k))}" for k in result.examples))
-    if result.skipped or result.detail:
+    if result.detail:
         metadata["detail"] = result.detail
+    if result.reason is not None and not result.passed:
+        metadata["only_a_warning_because"] = result.reason
     metadata["data_docs"] = dg.MetadataValue.path(docs)
     return dg.AssetCheckResult(
         passed=result.passed,
         asset_key=key.asset_key,
         check_name=key.name,
-        severity=dg.AssetCheckSeverity.ERROR if result.severity == "critical" else dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if result.severity == "error" else dg.AssetCheckSeverity.WARN,
         metadata=metadata,
     )

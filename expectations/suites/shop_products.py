@@ -1,43 +1,29 @@
-"""The lake's shop.products: the catalogue as delivered. A home may be without one."""
+"""shop.products as delivered: what the contract can't say of the catalogue."""
 
 from __future__ import annotations
 
-from core.contract import load_contract
-from expectations.rules import ROW, Suite, between, contract_rules, given, none_from, none_where
+from expectations.rules import between, given, none_where, unique
 
-
-def suite() -> Suite:
-    """One row per product and delivery."""
-    return Suite(
-        group="raw",
-        table="lake_shop.products",
-        keys=ROW,
-        optional=True,
-        rules=(
-            *contract_rules(load_contract().table("shop", "products")),
-            none_from(
-                "product_once_per_delivery",
-                "select delivery_id, row_number from {batch}"
-                " qualify count(*) over (partition by delivery_id, upper(trim(product_id))) > 1",
-                "warning",
-                "A delivery tells a product once; of a repeated one the last row counts.",
-            ),
-            given("name", "warning", share=0.95),
-            between("unit_price", 0, None, "warning"),
-            none_where(
-                "links_are_web_addresses",
-                "not regexp_matches(coalesce(guarded.url, 'https://'), '^https?://')"
-                " or not regexp_matches(coalesce(guarded.image_url, 'https://'), '^https?://')",
-                ROW,
-                "warning",
-                "url and image_url begin with http:// or https://; mail with another link is broken.",
-            ),
-            none_where(
-                "attributes_are_json",
-                "not json_valid(guarded.attributes)",
-                ROW,
-                "warning",
-                "attributes is a JSON object; another text is not read.",
-            ),
-        ),
-    )
+RULES = (
+    unique(
+        ("delivery_id", "upper(trim(product_id))"),
+        name="product_once_per_delivery",
+        description="A delivery tells a product once, however its stock code is spelled",
+        reason="Of a repeated one the last row of the delivery counts.",
+    ),
+    given("name", share=0.95, reason="A product without a name sells; it only looks bad in a mail."),
+    between("unit_price", 0, None, reason="Lists have no negative prices; what was paid is on the order lines."),
+    none_where(
+        "links_are_web_addresses",
+        "not regexp_matches(coalesce(url, 'https://'), '^https?://')"
+        " or not regexp_matches(coalesce(image_url, 'https://'), '^https?://')",
+        "url and image_url begin with http:// or https://",
+        reason="Another link is broken in a mail, and harms nothing else.",
+    ),
+    none_where(
+        "attributes_are_json",
+        "not json_valid(attributes)",
+        "attributes is a JSON object",
+        reason="Another text is not read; nothing but recommendations looks at attributes.",
+    ),
+)

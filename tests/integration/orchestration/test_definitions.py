@@ -132,11 +132,11 @@ def test_each_stage_is_one_op_and_the_sync_is_no_part_of_the_refresh(definitions
     assert "mailchimp_sync" in [node.name for node in everything.nodes]
 
 
-def test_every_expectation_is_a_check_and_critical_ones_block(graph: Any) -> None:
+def test_every_expectation_is_a_check_and_errors_block(graph: Any) -> None:
     found = {key: graph.get(key).blocking for key in graph.asset_check_keys}
     for guard in catalogue():
         key = dg.AssetCheckKey(asset_key(guard.table), check_name(guard.expectation))
-        assert found[key] is (guard.severity == "critical"), key
+        assert found[key] is (guard.severity == "error"), key
 
 
 def test_every_data_test_of_dbt_is_a_check(graph: Any, manifest: dict[str, Any]) -> None:

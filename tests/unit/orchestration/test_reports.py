@@ -11,7 +11,7 @@ from dagster import Failure, SensorResult, SkipReason
 from core.errors import DestinationError, RefreshError, WarehouseBusyError
 from core.home import Home
 from core.settings import Settings
-from expectations.runner import CheckResult
+from expectations.results import CheckResult
 from orchestration import markdown
 from orchestration.checks import describe
 from orchestration.dbt import NodeResult, StageReport, personal_columns
@@ -76,7 +76,7 @@ def test_personal_columns_are_read_from_either_place() -> None:
 
 
 def test_a_failed_check_names_rows_and_no_contents() -> None:
-    result = CheckResult("lake_shop.orders", "status_known", "critical", False, 100, 2, (("d1", 7), ("d2", 9)))
+    result = CheckResult("lake_shop.orders", "status_known", "error", False, 100, 2, (("d1", 7), ("d2", 9)))
     assert describe(result) == (
         "check status_known on lake_shop.orders failed: 2 of 100 rows, among them d1 row 7, d2 row 9."
         " What depends on it was not built"

@@ -1,0 +1,15 @@
+"""email.campaigns as delivered: what the contract can't say of campaigns."""
+
+from __future__ import annotations
+
+from expectations.rules import given, one_of
+
+RULES = (
+    one_of(
+        "lower(trim(kind))",
+        ("promotional", "service"),
+        name="kind_known",
+        reason="A kind outside the list counts as promotional in no report; nothing is sent by it.",
+    ),
+    given("name", share=0.9, reason="A campaign without a name is hard to find in a report, and counted all the same."),
+)

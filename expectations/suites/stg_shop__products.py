@@ -1,0 +1,7 @@
+"""staging.stg_shop__products: the catalogue that stands."""
+
+from __future__ import annotations
+
+from expectations.rules import given
+
+RULES = (given("in_stock"), given("is_goods"), given("is_consumable"))
