@@ -34,6 +34,8 @@ class _Dbt:
             return lambda: name.removeprefix("type_").replace("string", "varchar")
         if name == "generate_series":
             return lambda _: "select 1 as generated_number"
+        if name == "listagg":
+            return lambda measure, delimiter, *_: f"string_agg({measure}, {delimiter})"
         if name == "concat":
             return lambda parts: f"concat({', '.join(parts)})"
         return _call(name)

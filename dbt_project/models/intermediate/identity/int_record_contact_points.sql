@@ -45,6 +45,7 @@ carried as (
         record_id = contact_point_id as is_guest,
 
         min(first_known_at) as first_known_at,
+        {{ latest_value("source", "last_seen_at", "source") }} as last_seen_in,
         max(last_seen_at) as last_seen_at
     from seen
     group by
@@ -76,6 +77,8 @@ owned as (
                 case when record_source = 'shop' then 0 else 1 end,
                 record_id
         ) = 1 as is_owner,
+
+        last_seen_in,
 
         first_known_at,
         last_seen_at

@@ -36,13 +36,15 @@ consents as (
         'crm' as source,
         cast(null as varchar) as customer_ref,
         contact_id,
-        email,
-        cast(null as varchar) as phone,
+        case when channel = 'email' then email end as email,
+        case when channel in ('sms', 'phone') then phone end as phone,
         cast(null as varchar) as anonymous_id,
         captured_at as seen_at,
         known_at
     from {{ ref("stg_crm__consents") }}
-    where channel = 'email' and contact_point is not null
+    where
+        (channel = 'email' and email is not null)
+        or (channel in ('sms', 'phone') and phone is not null)
 ),
 
 web_events as (
