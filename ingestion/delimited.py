@@ -54,6 +54,16 @@ def stage(connection: duckdb.DuckDBPyConnection, path: Path, target: Path) -> St
     return _stage_exactly(path, target, encoding, names, written, delimiter)
 
 
+def header(path: Path) -> tuple[str, ...]:
+    """The names of the columns of a file.
+
+    Raises:
+        DeliveryError: no header, or no text.
+    """
+    with _lines(path, _encoding(path)) as lines:
+        return _header(path, lines)[0]
+
+
 def count_records(path: Path) -> int | None:
     """Line breaks outside of quotes, a last line without one included; None when a quote is never closed.
 
@@ -78,16 +88,16 @@ def count_records(path: Path) -> int | None:
 
 
 def _stage_in_sets(
-    connection: duckdb.DuckDBPyConnection, path: Path, target: Path, delimiter: str, header: Sequence[str]
+    connection: duckdb.DuckDBPyConnection, path: Path, target: Path, delimiter: str, written: Sequence[str]
 ) -> int | None:
     """Let DuckDB parse the file strictly; the number of rows, or None if it refuses."""
     import duckdb
 
-    columns = ", ".join(f"'c{position}': 'VARCHAR'" for position in range(len(header)))
+    columns = ", ".join(f"'c{position}': 'VARCHAR'" for position in range(len(written)))
     # A mark within the file is where another file was appended.
     again = " and ".join(
-        [f"ltrim(c0, chr(65279)) = {literal(header[0])}"]
-        + [f"c{position} = {literal(name)}" for position, name in enumerate(header) if position]
+        [f"ltrim(c0, chr(65279)) = {literal(written[0])}"]
+        + [f"c{position} = {literal(name)}" for position, name in enumerate(written) if position]
     )
     try:
         counted = connection.execute(
@@ -109,9 +119,9 @@ def _stage_in_sets(
 
 
 def _stage_exactly(
-    path: Path, target: Path, encoding: str, names: tuple[str, ...], header: Sequence[str], delimiter: str
+    path: Path, target: Path, encoding: str, names: tuple[str, ...], written: Sequence[str], delimiter: str
 ) -> Staged:
-    said = [*header]
+    said = [*written]
     try:
         with _lines(path, encoding) as lines, staging.writing(target, len(names)) as writer:
             records = _records(path, lines, delimiter)

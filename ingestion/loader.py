@@ -135,11 +135,25 @@ class HandOver:
 
     Attributes:
         sequence: its number.
+        delivery_id: its id, once something of it is in the lake.
     """
 
     def __init__(
-        self, lake: OpenLake, source: str, received_at: datetime, *, historical: bool, move: bool = False
+        self,
+        lake: OpenLake,
+        source: str,
+        received_at: datetime,
+        *,
+        historical: bool,
+        move: bool = False,
+        replays: tuple[int, int] | None = None,
     ) -> None:
+        """Begin a hand-over.
+
+        Args:
+            replays: how many rows it brings back from quarantine, and how many are carried over beside them; None for
+                what is new. Such a file was written here, so it is not compared with earlier deliveries.
+        """
         self.lake = lake
         self.home = lake.home
         self.connection = lake.connection
@@ -150,6 +164,8 @@ class HandOver:
         self.received_at = to_utc(received_at, lake.home.timezone).replace(tzinfo=None)
         self.historical = historical
         self.move = move
+        self.replays = replays
+        self.delivery_id: str | None = None
         self.say = lake.say
 
     def load(
@@ -257,7 +273,14 @@ class HandOver:
                 open_file(self.connection, path, staging) for path, staging in zip(offer.placed, staged, strict=True)
             ]
             history = [row.columns for row in reversed(self._earlier(table)) if row.columns]
-            delivery = Delivery(delivery_id, self.received_at, self.home.timezone, offer.renames, history)
+            delivery = Delivery(
+                delivery_id,
+                self.received_at,
+                self.home.timezone,
+                offer.renames,
+                history,
+                is_replay=self.replays is not None,
+            )
             taken = take(self.connection, table, delivery, files, accepted, quarantine)
         except BaseException:
             storage.remove(accepted, quarantine)
@@ -278,6 +301,12 @@ class HandOver:
                     row, rows_accepted=row.rows_accepted - rows, rows_superseded=row.rows_superseded + rows
                 )
         notices = (*offer.notices, *taken.notices)
+        if self.replays is not None:
+            replayed, carried = self.replays
+            notices = (
+                f"replayed from quarantine: {_rows(replayed)}, and {_rows(carried)} carried over",
+                *notices,
+            )
         self.rows[self.source, table.name, self.sequence] = DeliveryRow(
             delivery_id=delivery_id,
             sequence=self.sequence,
@@ -316,6 +345,7 @@ class HandOver:
             (self.scratch / "raw" / offer.table.name).rename(folder)
         self.lake.rows = list(self.rows.values())
         manifest.write(self.home, self.lake.rows)
+        self.delivery_id = delivery_id
         if self.move:
             storage.remove(*(file for offer in taken for file in offer.files))
 
@@ -327,3 +357,7 @@ class HandOver:
             if (row.source, row.table_name) == (table.source, table.name) and row.sequence < self.sequence
         )
         return sorted(found, key=lambda row: row.sequence)
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number:,} rows"

@@ -18,6 +18,9 @@ from core.home import Home
 from ingestion.manifest import DeliveryRow, next_sequence
 
 _DELIVERY_ID = re.compile(r"(\d{6,})-[0-9a-f]{8}")
+# Begins the names of files that tell of rejected rows which no delivery replayed.
+DECISION = "decision-"
+
 _LEFTOVER = re.compile(r"\..*\.\d+\.tmp")
 
 
@@ -40,6 +43,11 @@ def quarantine_file(home: Home, source: str, table: str, delivery: str) -> Path:
 def raw_folder(home: Home, source: str, table: str, delivery: str) -> Path:
     """The files of one delivery of one table, as received."""
     return home.raw(source, table) / delivery
+
+
+def settled_folder(home: Home, source: str, table: str) -> Path:
+    """What became of rejected rows: a file for each delivery that replayed some, and one for each other decision."""
+    return home.lake / "settled" / source / table
 
 
 def spill_folder(home: Home) -> Path:
@@ -109,7 +117,7 @@ def remove_leftovers(home: Home, rows: Sequence[DeliveryRow]) -> None:
     """
     known = {(row.source, row.table_name, row.delivery_id) for row in rows}
     coming = next_sequence(rows)
-    for area in ("raw", "accepted", "quarantine"):
+    for area in ("raw", "accepted", "quarantine", "settled"):
         for path in (home.lake / area).glob("*/*/*"):
             source, table = path.parts[-3:-1]
             if _LEFTOVER.fullmatch(path.name) and area != "raw":
