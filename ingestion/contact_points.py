@@ -34,6 +34,7 @@ from ingestion.sql import identifier, literal
 
 if TYPE_CHECKING:
     import duckdb
+    import phonenumbers
 
 Progress = Callable[[str], None]
 
@@ -151,7 +152,7 @@ def parse_email(given: str) -> ParsedEmail:
             text, check_deliverability=False, test_environment=True, allow_display_name=True, strict=True
         )
     except EmailSyntaxError as error:
-        return ParsedEmail(None, _email_problem(str(error)))
+        return ParsedEmail(None, _email_problem(text, str(error)))
     return ParsedEmail(unicodedata.normalize("NFC", validated.normalized.lower()), None)
 
 
@@ -192,7 +193,13 @@ def _read_phone(text: str, region: str | None) -> ParsedPhone:
     except NumberParseException as error:
         if error.error_type == NumberParseException.INVALID_COUNTRY_CODE:
             return _no_phone("unknown_calling_code" if text.startswith("+") or region else "no_country")
-        return _no_phone("not_a_number")
+        return _no_phone(
+            {
+                NumberParseException.TOO_LONG: "too_long",
+                NumberParseException.TOO_SHORT_NSN: "too_short",
+                NumberParseException.TOO_SHORT_AFTER_IDD: "too_short",
+            }.get(error.error_type, "not_a_number")
+        )
     length = phonenumbers.is_possible_number_with_reason(number)
     if length != ValidationResult.IS_POSSIBLE:
         return _no_phone(
@@ -209,7 +216,20 @@ def _read_phone(text: str, region: str | None) -> ParsedPhone:
         return ParsedPhone(written, PhoneNumberType.to_string(number_type).lower(), True, None)
     if _is_placeholder(phonenumbers.national_significant_number(number)):
         return _no_phone("placeholder")
-    return ParsedPhone(written, None, False, "not_assigned")
+    return ParsedPhone(_with_leading_zeros(text, number) or written, None, False, "not_assigned")
+
+
+def _with_leading_zeros(text: str, number: phonenumbers.PhoneNumber) -> str | None:
+    """An international number whose national part begins with several zeros, none of them left out.
+
+    The library takes one for a trunk prefix, each time that it reads what it wrote; none has more than one.
+    """
+    from phonenumbers import normalize_digits_only
+
+    digits, calling_code = normalize_digits_only(text), str(number.country_code)
+    if text.startswith("+") and not number.extension and digits.startswith(calling_code + "00") and len(digits) <= 15:
+        return "+" + digits
+    return None
 
 
 def _is_placeholder(digits: str) -> bool:
@@ -221,17 +241,16 @@ def _no_phone(problem: str) -> ParsedPhone:
     return ParsedPhone(None, None, False, problem)
 
 
-def _email_problem(said: str) -> str:
-    """The kind of problem; what the library says quotes the address."""
-    for words, problem in (
-        ("too long", "too_long"),
-        ("special-use or reserved", "reserved_domain"),
-        ("before the @-sign", "bad_local_part"),
-        ("Quoting", "bad_local_part"),
-        ("display name", "bad_local_part"),
-    ):
-        if words in said:
-            return problem
+def _email_problem(text: str, said: str) -> str:
+    """The kind of problem; what the library says about it quotes the address."""
+    if "too long" in said:
+        return "too_long"
+    if "special-use or reserved" in said:
+        return "reserved_domain"
+    local_part = text.rpartition("@")[0]
+    about_local_part = any(words in said for words in ("before the @-sign", "Quoting", "display name"))
+    if about_local_part or ".." in local_part or local_part.startswith(".") or local_part.endswith("."):
+        return "bad_local_part"
     return "bad_domain"
 
 

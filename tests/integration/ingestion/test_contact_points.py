@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,12 @@ from core import lock
 from core.errors import WarehouseBusyError
 from ingestion import contact_points
 from ingestion.contact_points import ParseReport, parse_new
+from tests.integration.ingestion.conftest import Lake, make_lake
 
 LATER = datetime(2012, 2, 1, tzinfo=UTC)
 
 
-def deliver(lake, source: str, received_at: datetime = LATER, **tables: Sequence[dict[str, Any]]) -> None:
+def deliver(lake: Lake, source: str, received_at: datetime = LATER, **tables: Sequence[dict[str, Any]]) -> None:
     files = {
         name: [lake.write(f"{name}-{received_at:%m%d%H%M}.jsonl", "".join(json.dumps(row) + "\n" for row in rows))]
         for name, rows in tables.items()
@@ -30,95 +32,129 @@ def deliver(lake, source: str, received_at: datetime = LATER, **tables: Sequence
     assert not report.errors
 
 
-def parse(lake) -> ParseReport:
+def parse(lake: Lake) -> ParseReport:
     return parse_new(lake.settings, lake.home)
 
 
-def kept(lake, name: str, columns: str) -> list[tuple[Any, ...]]:
+def kept(lake: Lake, name: str, columns: str) -> list[tuple[Any, ...]]:
     with duckdb.connect() as connection:
         file = lake.home.contact_points / f"{name}.parquet"
         return connection.execute(f"select {columns} from '{file}' order by all").fetchall()
 
 
 def counts(report: ParseReport) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    return tuple((c.parsed, c.unusable, c.known) for c in (report.emails, report.phones))
+    emails, phones = report.emails, report.phones
+    return (emails.parsed, emails.unusable, emails.known), (phones.parsed, phones.unusable, phones.known)
+
+
+def noting(parse: Callable[..., Any], parsed: list[str]) -> Callable[..., Any]:
+    """The same function, which notes what it is asked for."""
+
+    def noted(given: str, *more: str) -> Any:
+        parsed.append(given)
+        return parse(given, *more)
+
+    return noted
+
+
+@pytest.fixture(scope="module")
+def delivered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a lake with contact points in every table that has some."""
+    with pytest.MonkeyPatch.context() as patch:
+        lake = make_lake(tmp_path_factory.mktemp("delivered"), patch)
+        at = "2011-05-01T10:00:00"
+        deliver(
+            lake,
+            "crm",
+            contacts=[
+                {
+                    "contact_id": "k1",
+                    "email": " Jane@Example.com",
+                    "phone": "020 7946 0018",
+                    "country": "United Kingdom",
+                },
+                {"contact_id": "k2", "email": "nobody", "phone": "020 7946 0018", "country": "gb"},
+                {"contact_id": "k3", "email": " Jane@Example.com", "phone": "06 1234 5678", "country": "Italia"},
+                {"contact_id": "k4", "email": " ", "phone": None, "country": None},
+            ],
+            consents=[
+                {
+                    "channel": "email",
+                    "purpose": "marketing",
+                    "state": "granted",
+                    "captured_at": at,
+                    "contact_point": "c@x.test",
+                },
+                {
+                    "channel": "sms",
+                    "purpose": "marketing",
+                    "state": "granted",
+                    "captured_at": at,
+                    "contact_point": "06 8765 4321",
+                    "contact_id": "k3",
+                },
+            ],
+        )
+        deliver(
+            lake,
+            "shop",
+            orders=[
+                {
+                    "order_id": "1",
+                    "ordered_at": at,
+                    "email": "o@example.com",
+                    "phone": "+32 2 555 12 12",
+                    "country": "?",
+                }
+            ],
+            order_lines=[{"order_id": "1", "product_id": "a", "quantity": 1, "unit_price": 1}],
+        )
+        deliver(
+            lake,
+            "web",
+            events=[{"event_id": "e", "event_type": "identify", "occurred_at": at, "email": "w@example.com"}],
+        )
+        deliver(
+            lake,
+            "email",
+            sends=[{"send_id": "s", "campaign_id": "c", "email": "s@example.com", "sent_at": at}],
+            events=[{"event_id": "x", "event_type": "delivered", "email": "e@trash.test", "occurred_at": at}],
+        )
+        deliver(
+            lake,
+            "pos",
+            sales=[
+                {
+                    "sale_id": "1",
+                    "sold_at": at,
+                    "product_id": "a",
+                    "quantity": 1,
+                    "unit_price": 1,
+                    "email": "p@sub.trash.test",
+                }
+            ],
+        )
+        deliver(
+            lake,
+            "third_party",
+            demographics=[
+                {"contact_point_type": "email", "contact_point": "d@example.com"},
+                {"contact_point_type": "phone", "contact_point": "+442079460018"},
+            ],
+        )
+    return lake.home.root
 
 
 @pytest.fixture
-def filled(lake, monkeypatch: pytest.MonkeyPatch):
-    """A lake with contact points in every table that has some."""
+def filled(delivered: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> Lake:
+    """A copy of it, and a short list of throw-away domains."""
     monkeypatch.setattr(disposable_email_domains, "blocklist", {"trash.test"})
-    at = "2011-05-01T10:00:00"
-    deliver(
-        lake,
-        "crm",
-        contacts=[
-            {"contact_id": "k1", "email": " Jane@Example.com", "phone": "020 7946 0018", "country": "United Kingdom"},
-            {"contact_id": "k2", "email": "nobody", "phone": "020 7946 0018", "country": "gb"},
-            {"contact_id": "k3", "email": " Jane@Example.com", "phone": "06 1234 5678", "country": "Italia"},
-            {"contact_id": "k4", "email": " ", "phone": None, "country": None},
-        ],
-        consents=[
-            {
-                "channel": "email",
-                "purpose": "marketing",
-                "state": "granted",
-                "captured_at": at,
-                "contact_point": "c@x.test",
-            },
-            {
-                "channel": "sms",
-                "purpose": "marketing",
-                "state": "granted",
-                "captured_at": at,
-                "contact_point": "06 8765 4321",
-                "contact_id": "k3",
-            },
-        ],
-    )
-    deliver(
-        lake,
-        "shop",
-        orders=[
-            {"order_id": "1", "ordered_at": at, "email": "o@example.com", "phone": "+32 2 555 12 12", "country": "?"}
-        ],
-        order_lines=[{"order_id": "1", "product_id": "a", "quantity": 1, "unit_price": 1}],
-    )
-    deliver(
-        lake, "web", events=[{"event_id": "e", "event_type": "identify", "occurred_at": at, "email": "w@example.com"}]
-    )
-    deliver(
-        lake,
-        "email",
-        sends=[{"send_id": "s", "campaign_id": "c", "email": "s@example.com", "sent_at": at}],
-        events=[{"event_id": "x", "event_type": "delivered", "email": "e@trash.test", "occurred_at": at}],
-    )
-    deliver(
-        lake,
-        "pos",
-        sales=[
-            {
-                "sale_id": "1",
-                "sold_at": at,
-                "product_id": "a",
-                "quantity": 1,
-                "unit_price": 1,
-                "email": "p@sub.trash.test",
-            }
-        ],
-    )
-    deliver(
-        lake,
-        "third_party",
-        demographics=[
-            {"contact_point_type": "email", "contact_point": "d@example.com"},
-            {"contact_point_type": "phone", "contact_point": "+442079460018"},
-        ],
-    )
+    shutil.rmtree(lake.home.root)
+    shutil.copytree(delivered, lake.home.root)
     return lake
 
 
-def test_every_column_that_the_contract_marks_is_read(filled):
+def test_every_column_that_the_contract_marks_is_read(filled: Lake):
     report = parse(filled)
     assert kept(filled, "emails", "given, email, problem, is_disposable") == [
         ("Jane@Example.com", "jane@example.com", None, False),
@@ -143,13 +179,12 @@ def test_every_column_that_the_contract_marks_is_read(filled):
     assert report.describe() == "9 new emails, 1 unusable; 6 new phones, 1 unusable"
 
 
-def test_a_value_is_parsed_once(filled, monkeypatch: pytest.MonkeyPatch):
+def test_a_value_is_parsed_once(filled: Lake, monkeypatch: pytest.MonkeyPatch):
     parse(filled)
     before = {name: (filled.home.contact_points / name).stat() for name in ("emails.parquet", "phones.parquet")}
     parsed: list[str] = []
-    read_email, read_phone = contact_points.parse_email, contact_points.parse_phone
-    monkeypatch.setattr(contact_points, "parse_email", lambda given: parsed.append(given) or read_email(given))
-    monkeypatch.setattr(contact_points, "parse_phone", lambda given, of: parsed.append(given) or read_phone(given, of))
+    for name in ("parse_email", "parse_phone"):
+        monkeypatch.setattr(contact_points, name, noting(getattr(contact_points, name), parsed))
 
     assert counts(parse(filled)) == ((0, 0, 9), (0, 0, 6))
     after = {name: (filled.home.contact_points / name).stat() for name in before}
@@ -174,7 +209,7 @@ def test_an_empty_lake_has_no_lists(lake):
     assert not list(lake.home.contact_points.glob("*.parquet"))
 
 
-def test_a_run_killed_between_the_lists_goes_on_where_it_was(filled, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_killed_between_the_lists_goes_on_where_it_was(filled: Lake, monkeypatch: pytest.MonkeyPatch):
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -186,7 +221,7 @@ def test_a_run_killed_between_the_lists_goes_on_where_it_was(filled, monkeypatch
     assert counts(parse(filled)) == ((0, 0, 9), (6, 1, 6))
 
 
-def test_a_run_killed_while_it_writes_leaves_the_old_list(filled, monkeypatch: pytest.MonkeyPatch):
+def test_a_run_killed_while_it_writes_leaves_the_old_list(filled: Lake, monkeypatch: pytest.MonkeyPatch):
     parse(filled)
     before = kept(filled, "emails", "*")
     deliver(
@@ -210,7 +245,7 @@ def test_a_run_killed_while_it_writes_leaves_the_old_list(filled, monkeypatch: p
 
 
 @pytest.mark.parametrize("damage", [b"", b"PAR1 no more"], ids=["empty", "truncated"])
-def test_a_damaged_list_is_made_anew(filled, damage: bytes):
+def test_a_damaged_list_is_made_anew(filled: Lake, damage: bytes):
     parse(filled)
     whole = kept(filled, "emails", "*")
     (filled.home.contact_points / "emails.parquet").write_bytes(damage)
@@ -218,7 +253,7 @@ def test_a_damaged_list_is_made_anew(filled, damage: bytes):
     assert kept(filled, "emails", "*") == whole
 
 
-def test_a_new_major_version_parses_everything_anew(filled, monkeypatch: pytest.MonkeyPatch):
+def test_a_new_major_version_parses_everything_anew(filled: Lake, monkeypatch: pytest.MonkeyPatch):
     versions = {"phonenumbers": "9.0.1", "email-validator": "2.4.0", "disposable-email-domains": "0.0.1"}
     monkeypatch.setattr(contact_points, "_version", versions.__getitem__)
     parse(filled)
@@ -231,7 +266,7 @@ def test_a_new_major_version_parses_everything_anew(filled, monkeypatch: pytest.
     assert counts(parse(filled)) == ((9, 1, 9), (6, 1, 6))
 
 
-def test_a_new_list_of_throw_away_domains_flags_anew_without_parsing(filled, monkeypatch: pytest.MonkeyPatch):
+def test_a_new_list_of_throw_away_domains_flags_anew_without_parsing(filled: Lake, monkeypatch: pytest.MonkeyPatch):
     versions = {"phonenumbers": "9", "email-validator": "2", "disposable-email-domains": "0.0.1"}
     monkeypatch.setattr(contact_points, "_version", versions.__getitem__)
     parse(filled)
@@ -247,7 +282,7 @@ def test_a_new_list_of_throw_away_domains_flags_anew_without_parsing(filled, mon
     assert flagged == ["c@x.test"]
 
 
-def test_many_values_are_parsed_by_several_processes_to_the_same_end(filled, monkeypatch: pytest.MonkeyPatch):
+def test_many_values_are_parsed_by_several_processes_to_the_same_end(filled: Lake, monkeypatch: pytest.MonkeyPatch):
     parse(filled)
     alone = [kept(filled, name, "*") for name in ("emails", "phones")]
     for name in ("emails", "phones"):
@@ -259,7 +294,7 @@ def test_many_values_are_parsed_by_several_processes_to_the_same_end(filled, mon
     assert [kept(filled, name, "*") for name in ("emails", "phones")] == alone
 
 
-def test_nothing_that_is_said_names_a_value(filled, capsys: pytest.CaptureFixture[str], caplog):
+def test_nothing_that_is_said_names_a_value(filled: Lake, capsys: pytest.CaptureFixture[str], caplog):
     said: list[str] = []
     parse_new(filled.settings, filled.home, progress=said.append)
     assert said == ["parsing 9 new emails", "parsing 6 new phones"]
@@ -267,7 +302,7 @@ def test_nothing_that_is_said_names_a_value(filled, capsys: pytest.CaptureFixtur
     assert not caplog.records
 
 
-def test_one_run_at_a_time(filled, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_one_run_at_a_time(filled: Lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     """In another process; within one, the lock is entered again."""
     monkeypatch.setattr(contact_points, "LOCK_WAIT_SECONDS", 0.0)
     reader, writer = os.pipe()
