@@ -46,20 +46,20 @@ def rfm_heatmap(counts: Mapping[tuple[int, int], int], segments: Mapping[tuple[i
     import numpy as np
 
     grid = np.array([[counts.get((r, f), 0) for f in range(1, 6)] for r in range(5, 0, -1)])
-    figure, axes = _figure(9.0, 5.6)
+    figure, axes = blank(9.0, 5.6)
     image = axes.imshow(grid, cmap=_ramp(), aspect="auto", vmin=0)
     _cells(axes, grid, segments)
     axes.set_xticks(range(5), [str(f) for f in range(1, 6)])
     axes.set_yticks(range(5), [str(r) for r in range(5, 0, -1)])
     axes.set_xlabel("Frequency score (5 = most order dates)")
     axes.set_ylabel("Recency score (5 = most recent)")
-    _title(axes, "Customers by recency and frequency", f"{int(grid.sum()):,} customers with an order in the window")
+    entitle(axes, "Customers by recency and frequency", f"{int(grid.sum()):,} customers with an order in the window")
     bar = figure.colorbar(image, ax=axes, pad=0.02)
     bar.set_label("Customers", color=INK)
     bar.outline.set_visible(False)
     axes.grid(False)
     axes.tick_params(length=0)
-    return _png(figure)
+    return as_png(figure)
 
 
 def cluster_profiles(report: ClusterReport, currency: str = "reporting currency") -> bytes:
@@ -70,7 +70,7 @@ def cluster_profiles(report: ClusterReport, currency: str = "reporting currency"
     values = np.array([[cluster.medians.get(name, np.nan) for name in names] for cluster in report.clusters])
     low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
     shades = (values - low) / np.where(high > low, high - low, 1.0)
-    figure, axes = _figure(11.0, 1.7 + 0.5 * len(report.clusters))
+    figure, axes = blank(11.0, 1.7 + 0.5 * len(report.clusters))
     axes.imshow(shades, cmap=_ramp(), aspect="auto", vmin=0, vmax=1.15)
     for row, column in np.ndindex(*values.shape):
         shown = "–" if np.isnan(values[row, column]) else _short(float(values[row, column]))
@@ -96,14 +96,14 @@ def cluster_profiles(report: ClusterReport, currency: str = "reporting currency"
         fontweight="bold",
         color=INK,
     )
-    return _png(figure)
+    return as_png(figure)
 
 
 def k_choice(report: ClusterReport) -> bytes:
     """Silhouette and stability by number of clusters, with the one that was chosen."""
     from ml.clusters import STABLE
 
-    figure, (left, right) = _figure(9.0, 4.0, columns=2)
+    figure, (left, right) = blank(9.0, 4.0, columns=2)
     ks = [candidate.k for candidate in report.candidates]
     for axes, values, label in (
         (left, [candidate.silhouette for candidate in report.candidates], "Mean silhouette (-1 to 1)"),
@@ -127,14 +127,14 @@ def k_choice(report: ClusterReport) -> bytes:
         axes.margins(y=0.25)
     right.axhline(STABLE, color=MUTED, linewidth=1, linestyle="--")
     right.annotate("asked", (ks[0], STABLE), xytext=(2, 4), textcoords="offset points", color=MUTED, fontsize=9)
-    _title(left, "How many clusters", "well separated")
-    _title(right, "", "and the same again on resampled customers")
-    return _png(figure)
+    entitle(left, "How many clusters", "well separated")
+    entitle(right, "", "and the same again on resampled customers")
+    return as_png(figure)
 
 
 def churn_reliability(report: ChurnReport) -> bytes:
     """Predicted against observed churn on the evaluation instant, recency alone beside the model."""
-    figure, axes = _figure(9.0, 6.0)
+    figure, axes = blank(9.0, 6.0)
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--", zorder=1)
     axes.annotate(
         "exact", (0.94, 0.94), xytext=(-6, 6), textcoords="offset points", ha="right", color=MUTED, fontsize=9
@@ -167,12 +167,12 @@ def churn_reliability(report: ChurnReport) -> bytes:
     axes.set_ylabel("Share that did not order in 180 days")
     axes.legend(loc="upper left", frameon=False, fontsize=10)
     evaluated = report.split.evaluation.isoformat() if report.split else "–"
-    _title(
+    entitle(
         axes,
         "Churn: what was predicted, and what happened",
         f"{report.customers:,} customers as of {evaluated}, all later than the training data; area = customers",
     )
-    return _png(figure)
+    return as_png(figure)
 
 
 def score_distribution(scores: np.ndarray, threshold: float = 0.7) -> bytes:
@@ -183,7 +183,7 @@ def score_distribution(scores: np.ndarray, threshold: float = 0.7) -> bytes:
     """
     import numpy as np
 
-    figure, axes = _figure(9.0, 4.4)
+    figure, axes = blank(9.0, 4.4)
     counts, edges = np.histogram(scores, bins=np.linspace(0, 1, 21))
     above = edges[:-1] >= threshold - 1e-9
     axes.bar(edges[:-1], counts, width=0.046, align="edge", color=np.where(above, ACCENT, MAIN), zorder=3)
@@ -193,8 +193,8 @@ def score_distribution(scores: np.ndarray, threshold: float = 0.7) -> bytes:
     axes.set_xlabel("Predicted probability of no order in 180 days")
     axes.set_ylabel("Customers")
     axes.xaxis.grid(False)
-    _title(axes, "Churn scores", f"{len(scores):,} customers, {share:.1%} of them above {threshold:.0%} (orange)")
-    return _png(figure)
+    entitle(axes, "Churn scores", f"{len(scores):,} customers, {share:.1%} of them above {threshold:.0%} (orange)")
+    return as_png(figure)
 
 
 def audience_funnel(steps: Sequence[tuple[str, int]]) -> bytes:
@@ -203,7 +203,7 @@ def audience_funnel(steps: Sequence[tuple[str, int]]) -> bytes:
     Args:
         steps: (name of the step, addresses), in order.
     """
-    figure, axes = _figure(9.0, 1.4 + 0.6 * len(steps))
+    figure, axes = blank(9.0, 1.4 + 0.6 * len(steps))
     first = max((count for _, count in steps), default=0)
     positions = range(len(steps))
     axes.barh(positions, [first] * len(steps), color=GRID, height=0.62, zorder=2)
@@ -218,11 +218,11 @@ def audience_funnel(steps: Sequence[tuple[str, int]]) -> bytes:
     axes.set_xlabel("Addresses")
     axes.yaxis.grid(False)
     axes.tick_params(axis="y", length=0)
-    _title(axes, "From addresses to the sendable audience", "each step keeps those of the one before that meet it")
-    return _png(figure)
+    entitle(axes, "From addresses to the sendable audience", "each step keeps those of the one before that meet it")
+    return as_png(figure)
 
 
-def _figure(width: float, height: float, *, columns: int = 1) -> tuple[Figure, Any]:
+def blank(width: float, height: float, *, columns: int = 1) -> tuple[Figure, Any]:
     """A figure of its own, without pyplot's global state. 100 dots per inch: `width` 9 is 900 pixels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -244,7 +244,8 @@ def _figure(width: float, height: float, *, columns: int = 1) -> tuple[Figure, A
     return figure, made
 
 
-def _title(axes: Axes, title: str, subtitle: str) -> None:
+def entitle(axes: Axes, title: str, subtitle: str) -> None:
+    """Write a title and, smaller beneath it, what the figure shows."""
     axes.set_title(f"{title}\n" if title else "\n", loc="left", fontsize=13, fontweight="bold", color=INK, pad=10)
     axes.text(0, 1.015, subtitle, transform=axes.transAxes, ha="left", va="bottom", fontsize=10, color=MUTED)
 
@@ -273,8 +274,9 @@ def _short(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
+    """The figure's bytes; equal figures are equal bytes."""
     buffer = io.BytesIO()
-    # No software tag: equal figures are equal bytes.
+    # No software tag, which names a version.
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
