@@ -40,7 +40,7 @@ def score(
             "select database_name, schema_name from duckdb_tables() where table_name = ? and not internal", [out]
         ).fetchall()
         target = f'"{database}"."{schema}".{out}'
-        blocking.add_keys(connection, prepared.table, model.rules, model.frequencies, out=f"{work}.keyed")
+        blocking.add_keys(connection, prepared.table, model.rules, out=f"{work}.keyed")
         if new is not None:
             connection.execute(
                 f"create or replace table {work}.fresh as select * from {work}.keyed"
@@ -48,6 +48,8 @@ def score(
             )
         connection.execute(f"use {work}")
         splink, api = linker(connection, "keyed", model.settings)
+        for key in model.frequencies:
+            splink.table_management.compute_tf_table(key)
         if new is None:
             predicted = splink.inference.predict(threshold_match_weight=FLOOR, warning_mode="never")
             distinct, where = "", ""

@@ -44,7 +44,7 @@ _ITERATIONS = 40
 _CONVERGED = 1e-4
 _DEFAULT_PAIRS = 5.0  # matching pairs that a default m counts for
 _DEFAULT_RANDOM_PAIRS = 20.0  # random pairs that a default u counts for
-_PROBABILITY_MIN = 1e-9
+_PROBABILITY_MIN = 1e-7
 FLOOR = -4.0
 """Match weight, in bits, below which a pair is not kept: a probability of 6 %."""
 
@@ -103,7 +103,7 @@ def train(
     if not rules or not chosen:
         return _untrained(prepared, chosen, rules, keys, seed)
     with workspace(connection) as work:
-        blocking.add_keys(connection, prepared.table, rules, keys, out=f"{work}.keyed")
+        blocking.add_keys(connection, prepared.table, rules, out=f"{work}.keyed")
         connection.execute(f"use {work}")
         say("Estimate how often different persons agree")
         shares = _random_shares(connection, chosen, rules, prepared.records, seed)
@@ -355,6 +355,8 @@ def _training_pairs(
     codes = [[2.0 ** -(_CODE + 1 + position) for position in range(len(comparison.levels))] for comparison in chosen]
     ones = [[2.0**-_CODE] * len(comparison.levels) for comparison in chosen]
     splink, api = linker(connection, "keyed", settings(chosen, rules, prior=0.5, m=ones, u=codes))
+    for key in compare.frequencies(chosen):
+        splink.table_management.compute_tf_table(key)
     expected = sum(rule.pairs for rule in rules)
     scale = 1.0
     if expected <= TRAINING_PAIRS:
