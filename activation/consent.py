@@ -4,10 +4,14 @@ The release already leaves out whoever had refused when it was computed. This is
 taken when planning and again before each batch: it may only take people away.
 
 - Unsubscribe, complaint, objection, legal suppression, erasure: bind the person, that is every address of the
-  customer (as the release knows customers) and every address that the refusing contact ever had.
+  customers whom the release knows by the contact or contact point that it came by, or knew as one with them when it was
+  said, and every address that the refusing contact ever had.
 - Hard bounce, expiry of a consent: bind the address.
-- A later grant for the same address lifts a refusal, if it was known before the release's as_of; erasure, legal
-  suppression and hard bounce are not lifted.
+- A later consent for the same address, confirmed where its country needs that, lifts a refusal, if it was known before
+  the release's as_of; implied consent lifts none, and erasure, legal suppression and hard bounce are not lifted.
+
+The rules are those of the models fct_consents, refusal_bindings and suppressed_addresses, so that right after a refresh
+both find the same.
 """
 
 from __future__ import annotations
@@ -32,13 +36,23 @@ TABLES = (("crm", "consents"), ("crm", "contacts"), ("shop", "orders"), ("email"
 # Kinds that are told to the platform as an unsubscribe. A bounce is the platform's own matter; an expiry is no refusal.
 PUSHED = frozenset({"unsubscribe", "complaint", "objection", "legal", "erasure"})
 
-# The rules are those of the models fct_consents and sendable_audience, so that right after a refresh nobody of its
-# release is refused here.
-_REFUSALS = """
+# The gravest first: which one an address is said to have. Lower-case words, so safe inside SQL.
+_GRAVITY = ("erasure", "legal", "complaint", "objection", "unsubscribe", "hard_bounce", "expired")
+
+
+def _email(table: str) -> str:
+    """SQL for a table's address in the one way that it is written, beside `emails` joined as `<table>_emails`."""
+    return f"case when {table}_emails.given is not null then {table}_emails.email else normal_email({table}.email) end"
+
+
+_REFUSALS = f"""
 with
 
 deliveries as (
-    select delivery_id, max(sequence) as sequence, bool_or(historical) as historical, max(received_at) as received_at
+    select
+        delivery_id,
+        max(sequence) as sequence,
+        max(case when historical then timestamp '1900-01-01' else received_at end) as received_at
     from lake_deliveries
     group by delivery_id
 ),
@@ -46,19 +60,26 @@ deliveries as (
 contact_versions as (
     select
         contacts.contact_id,
-        normal_email(contacts.email) as email,
+        key_of('crm|contact_id|' || contacts.contact_id) as contact_key,
+        {_email("contacts")} as email,
         contacts.accepts_marketing,
         contacts.created_at,
         coalesce(contacts.updated_at, contacts.created_at) as updated_at,
-        contacts.delivery_id,
+        greatest(
+            coalesce(contacts.updated_at, contacts.created_at, deliveries.received_at), deliveries.received_at
+        ) as known_at,
         deliveries.sequence,
         contacts.row_number
     from crm_contacts as contacts
+    left join emails as contacts_emails on trim(contacts.email) = contacts_emails.given
     left join deliveries on contacts.delivery_id = deliveries.delivery_id
 ),
 
 contact_emails as (
-    select distinct contact_id, email from contact_versions where email is not null
+    select contact_id, contact_key, email, min(known_at) as shown_from
+    from contact_versions
+    where email is not null
+    group by contact_id, contact_key, email
 ),
 
 ticks as (
@@ -68,149 +89,262 @@ ticks as (
         lag(email) over versions as email_before
     from contact_versions
     where accepts_marketing is not null and email is not null
-    window versions as (partition by contact_id order by sequence nulls last, row_number)
+    window versions as (partition by contact_id order by sequence nulls last, known_at, row_number)
 ),
 
+-- Of an event that is told twice, the first telling counts.
 said_to_crm as (
     select
-        nullif(trim(contact_id), '') as contact_id,
-        normal_email(contact_point) as email,
-        lower(trim(state)) as state,
-        lower(trim(suppression)) as suppression,
-        lower(trim(channel)) = 'email' as is_email,
-        lower(trim(purpose)) = 'marketing' as is_marketing,
-        nullif(trim(contact_point), '') is null as is_by_contact,
-        captured_at,
-        delivery_id
-    from crm_consents
+        nullif(trim(consents.contact_id), '') as contact_id,
+        nullif(trim(consents.contact_point), '') as contact_point,
+        {_email("consents")} as email,
+        lower(trim(consents.state)) as state,
+        lower(trim(consents.suppression)) as suppression,
+        lower(trim(consents.channel)) as channel,
+        lower(trim(consents.purpose)) as purpose,
+        coalesce(lower(trim(consents.lawful_basis)), 'consent') = 'consent' as is_explicit,
+        consents.captured_at,
+        greatest(coalesce(consents.captured_at, deliveries.received_at), deliveries.received_at) as known_at,
+        'crm|' || consents.delivery_id || '|' || consents.row_number as event
+    from (select *, contact_point as email from crm_consents) as consents
+    left join emails as consents_emails on trim(consents.email) = consents_emails.given
+    left join deliveries on consents.delivery_id = deliveries.delivery_id
+    qualify
+        consents.consent_id is null
+        or row_number() over (
+            partition by consents.consent_id order by deliveries.sequence nulls last, consents.row_number
+        ) = 1
 ),
 
 refused_in_crm as (
     select
+        event,
         contact_id,
+        contact_point,
         email,
+        channel,
         case
             when suppression is not null then suppression
             when state = 'withdrawn' then 'unsubscribe'
             else 'expired'
         end as kind,
-        captured_at as refused_at
+        captured_at as refused_at,
+        known_at
     from said_to_crm
     where
         (state in ('withdrawn', 'expired') or suppression is not null)
         and (
-            (is_email and is_marketing)
-            or (suppression = 'objection' and is_marketing)
+            (channel = 'email' and (purpose = 'marketing' or suppression = 'hard_bounce'))
+            or (suppression = 'objection' and purpose = 'marketing')
             or suppression in ('legal', 'erasure')
         )
 ),
 
-refusals as (
-    select email, kind, refused_at from refused_in_crm where email is not null
-    union all
-    -- An event about an address binds that address; if it refuses, also the others of the contact.
-    select contact_emails.email, refused_in_crm.kind, refused_in_crm.refused_at
-    from refused_in_crm
-    inner join contact_emails on refused_in_crm.contact_id = contact_emails.contact_id
-    where refused_in_crm.email is null or refused_in_crm.kind not in ('hard_bounce', 'expired')
-    union all
+refused_elsewhere as (
     select
-        normal_email(email),
-        case lower(trim(event_type))
+        'email|' || events.delivery_id || '|' || events.row_number as event,
+        null::varchar as contact_id,
+        {_email("events")} as email,
+        case lower(trim(events.event_type))
             when 'unsubscribed' then 'unsubscribe'
             when 'complained' then 'complaint'
             else 'hard_bounce'
-        end,
-        occurred_at
-    from email_events
+        end as kind,
+        events.occurred_at as refused_at,
+        greatest(events.occurred_at, deliveries.received_at) as known_at
+    from email_events as events
+    left join emails as events_emails on trim(events.email) = events_emails.given
+    left join deliveries on events.delivery_id = deliveries.delivery_id
     where
-        lower(trim(event_type)) in ('unsubscribed', 'complained')
-        or (lower(trim(event_type)) = 'bounced' and lower(trim(bounce_type)) = 'hard')
+        lower(trim(events.event_type)) in ('unsubscribed', 'complained')
+        or (lower(trim(events.event_type)) = 'bounced' and lower(trim(events.bounce_type)) = 'hard')
+
     union all
+
     -- A tick in the profile that was taken away; one that was never set is no refusal.
-    select email, 'unsubscribe', updated_at from ticks where not accepts_marketing and accepted_before
+    select
+        'profile|' || contact_id || '|' || row_number() over (order by contact_id, sequence, known_at, row_number),
+        contact_id,
+        email,
+        'unsubscribe',
+        coalesce(updated_at, known_at),
+        known_at
+    from ticks
+    where not accepts_marketing and accepted_before
 ),
 
-refusing_persons as (
-    select distinct addresses.customer_id, refusals.kind, refusals.refused_at
-    from refusals
-    inner join addresses on refusals.email = addresses.email
-    where refusals.kind not in ('hard_bounce', 'expired') and addresses.customer_id is not null
+refused as (
+    select event, kind, refused_at, known_at, contact_id from refused_in_crm
+    union all
+    select event, kind, refused_at, known_at, contact_id from refused_elsewhere
+),
+
+-- An event about a contact and no address is about every one that it ever had.
+refused_emails as (
+    select event, email from refused_in_crm where email is not null
+    union
+    select refused_in_crm.event, contact_emails.email
+    from refused_in_crm
+    inner join contact_emails on refused_in_crm.contact_id = contact_emails.contact_id
+    where refused_in_crm.channel = 'email' and refused_in_crm.contact_point is null
+    union
+    select event, email from refused_elsewhere where email is not null
+),
+
+-- Who refuses: the contact that is named, and all who show the address. A number alone is whoever has it.
+refusing as (
+    select event, key_of('crm|contact_id|' || contact_id) as subject
+    from refused
+    where contact_id is not null
+    union
+    select refused_emails.event, contact_emails.contact_key
+    from refused_emails
+    inner join contact_emails on refused_emails.email = contact_emails.email
+    where refused_emails.email not in (select email from addresses where is_blocked)
+    union
+    select event, key_of('any|email|' || email) from refused_emails
+    union
+    select refused_in_crm.event, key_of('any|phone|' || phones.phone)
+    from refused_in_crm
+    inner join phones on refused_in_crm.contact_point = phones.given
+    where refused_in_crm.contact_id is null and refused_in_crm.channel in ('sms', 'phone')
+),
+
+person_wide as (
+    select refusing.event, refusing.subject, refused.known_at
+    from refusing
+    inner join refused on refusing.event = refused.event
+    where refused.kind not in ('hard_bounce', 'expired')
+),
+
+refusing_customers as (
+    select distinct person_wide.event, bindings.customer_id
+    from person_wide
+    inner join bindings
+        on
+            person_wide.subject = bindings.identifier_id
+            and (bindings.ended_at is null or bindings.ended_at > person_wide.known_at)
 ),
 
 bound as (
-    select email, kind, refused_at from refusals where email is not null
-    union all
-    select addresses.email, refusing_persons.kind, refusing_persons.refused_at
-    from refusing_persons
-    inner join addresses on refusing_persons.customer_id = addresses.customer_id
+    select event, email from refused_emails
+    union
+    select person_wide.event, contact_emails.email
+    from person_wide
+    inner join contact_emails on person_wide.subject = contact_emails.contact_key
+    union
+    select refusing_customers.event, addresses.email
+    from refusing_customers
+    inner join addresses on refusing_customers.customer_id = addresses.customer_id
 ),
 
 -- Only orders of people who refused are looked at; of an order, the version delivered last.
 order_versions as (
     select
-        normal_email(orders.email) as email,
+        {_email("orders")} as email,
         orders.accepts_marketing,
         orders.ordered_at,
-        orders.status,
-        orders.delivery_id,
-        row_number() over (
-            partition by orders.order_id order by deliveries.sequence desc, orders.row_number desc
-        ) as newness
+        greatest(
+            coalesce(orders.ordered_at, deliveries.received_at),
+            min(deliveries.received_at) over (partition by orders.order_id)
+        ) as known_at,
+        orders.status
     from shop_orders as orders
+    left join emails as orders_emails on trim(orders.email) = orders_emails.given
     inner join deliveries on orders.delivery_id = deliveries.delivery_id
-    where normal_email(orders.email) in (select email from bound)
+    where deliveries.received_at < $as_of
+    qualify row_number() over (
+        partition by orders.order_id order by deliveries.sequence desc, orders.row_number desc
+    ) = 1
+),
+
+-- A consent of a contact without an address is for the one that it had then.
+granted_in_crm as (
+    select
+        coalesce(said_to_crm.email, contact_emails.email) as email,
+        said_to_crm.captured_at as granted_at,
+        said_to_crm.known_at,
+        said_to_crm.state = 'confirmed' as is_confirmed
+    from said_to_crm
+    left join contact_emails
+        on
+            said_to_crm.contact_id = contact_emails.contact_id
+            and said_to_crm.contact_point is null
+            and contact_emails.shown_from < $as_of
+    where
+        said_to_crm.state in ('granted', 'confirmed')
+        and said_to_crm.suppression is null
+        and said_to_crm.is_explicit
+        and said_to_crm.channel = 'email'
+        and said_to_crm.purpose = 'marketing'
+    qualify row_number() over (
+        partition by said_to_crm.event
+        order by
+            if(contact_emails.shown_from <= said_to_crm.captured_at, 0, 1),
+            if(contact_emails.shown_from <= said_to_crm.captured_at, contact_emails.shown_from, null) desc,
+            contact_emails.shown_from,
+            contact_emails.email
+    ) = 1
 ),
 
 grants as (
-    select coalesce(said_to_crm.email, contact_emails.email) as email, said_to_crm.captured_at as granted_at, delivery_id
-    from said_to_crm
-    left join contact_emails on said_to_crm.contact_id = contact_emails.contact_id and said_to_crm.is_by_contact
-    where state in ('granted', 'confirmed') and suppression is null and is_email and is_marketing
+    select email, granted_at, known_at, is_confirmed from granted_in_crm
     union all
     select
         email,
-        coalesce(case when accepted_before is null then created_at end, updated_at),
-        delivery_id
+        coalesce(case when accepted_before is null then created_at end, updated_at, known_at),
+        known_at,
+        false
     from ticks
     where accepts_marketing and (accepted_before is null or not accepted_before or email <> email_before)
     union all
-    select email, ordered_at, delivery_id
+    select email, ordered_at, known_at, false
     from order_versions
-    where newness = 1 and accepts_marketing and coalesce(lower(trim(status)), '') not in ('test', 'fraud')
+    where accepts_marketing and coalesce(lower(trim(status)), '') not in ('test', 'fraud')
 ),
 
 last_grants as (
-    select grants.email, max(coalesce(grants.granted_at, deliveries.received_at)) as granted_at
+    select email, max(granted_at) as granted_at
     from grants
-    inner join deliveries on grants.delivery_id = deliveries.delivery_id
     where
-        case
-            when deliveries.historical then coalesce(grants.granted_at, timestamp '1900-01-01')
-            else greatest(grants.granted_at, deliveries.received_at)
-        end < $as_of
-    group by grants.email
+        known_at < $as_of
+        and (is_confirmed or email not in (select email from addresses where needs_double_opt_in))
+    group by email
+),
+
+standing as (
+    select bound.email, refused.kind
+    from bound
+    inner join refused on bound.event = refused.event
+    left join last_grants on bound.email = last_grants.email
+    where
+        refused.kind in ('erasure', 'legal', 'hard_bounce')
+        or last_grants.granted_at is null
+        or refused.refused_at is null
+        or last_grants.granted_at <= refused.refused_at
+    union all
+    select email, suppression_type from suppressed
 )
 
-select bound.email, arg_min(bound.kind, list_position(
-    ['erasure', 'legal', 'complaint', 'objection', 'unsubscribe', 'hard_bounce', 'expired'], bound.kind
-)) as kind
-from bound
-left join last_grants on bound.email = last_grants.email
-where
-    bound.kind in ('erasure', 'legal', 'hard_bounce')
-    or last_grants.granted_at is null
-    or bound.refused_at is null
-    or last_grants.granted_at <= bound.refused_at
-group by bound.email
+select email, arg_min(kind, list_position({list(_GRAVITY)}, kind)) as kind
+from standing
+group by email
 """
 
-# As the macro email_address of the models.
-_NORMAL_EMAIL = r"""
+# As the macros email_address and hash_key of the models.
+_MACROS = r"""
 create macro normal_email(said) as case
     when regexp_full_match(lower(trim(said)), '[^@\s]+@[^@\s.]+(\.[^@\s.]+)+') then nfc_normalize(lower(trim(said)))
-end
+end;
+create macro key_of(said) as cast('0x' || substr(md5(said), 1, 15) as bigint);
 """
+
+# Columns of what a release says of people, for one that was frozen before it said so.
+_RELEASED = {
+    "addresses": "email varchar, customer_id varchar, needs_double_opt_in boolean, is_blocked boolean",
+    "bindings": "identifier_id bigint, customer_id varchar, ended_at timestamp",
+    "suppressed": "email varchar, suppression_type varchar",
+}
 
 
 @dataclass(frozen=True)
@@ -226,10 +360,14 @@ class Refusals:
         return len(self.kinds)
 
 
-def refusals(settings: Settings, home: Home, release: Release) -> Refusals:
-    """Read every refusal in the lake, whatever its date, for the customers of a release."""
+def refusals(settings: Settings, home: Home, release: Release, *, lake_only: bool = False) -> Refusals:
+    """Read every refusal in the lake, whatever its date, for the customers of a release.
+
+    Args:
+        lake_only: leave out those that the release itself says stand, which are found by its models.
+    """
     with in_memory(settings) as connection:
-        connection.execute(_NORMAL_EMAIL)
+        connection.execute(_MACROS)
         for source, table in TABLES:
             _create_view(connection, home, source, table)
         if home.deliveries.exists():
@@ -239,7 +377,10 @@ def refusals(settings: Settings, home: Home, release: Release) -> Refusals:
                 "create table lake_deliveries"
                 " (delivery_id varchar, sequence bigint, historical boolean, received_at timestamp)"
             )
-        connection.execute(f"create view addresses as from read_parquet('{_quoted(release.file('addresses'))}')")
+        _read_release(connection, release)
+        if lake_only:
+            connection.execute("delete from suppressed")
+        _read_contact_points(connection, home)
         as_of = release.as_of.replace(tzinfo=None)
         return Refusals(dict(connection.execute(_REFUSALS, {"as_of": as_of}).fetchall()))
 
@@ -275,15 +416,75 @@ class Gate:
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, home: Home, source: str, table: str) -> None:
-    files = sorted(home.accepted(source, table).glob("*.parquet"))
-    if files:
-        listed = ", ".join(f"'{_quoted(file)}'" for file in files)
-        connection.execute(f"create view {source}_{table} as from read_parquet([{listed}], union_by_name = true)")
-        return
+    """A lake table with the columns of the contract, whatever its files have."""
     columns = [f"{column.name} {column.data_type}" for column in load_contract().table(source, table).columns]
     connection.execute(
-        f"create table {source}_{table} ({', '.join([*columns, 'delivery_id varchar', 'row_number bigint'])})"
+        f"create table {source}_{table}_typed ({', '.join([*columns, 'delivery_id varchar', 'row_number bigint'])})"
     )
+    files = sorted(home.accepted(source, table).glob("*.parquet"))
+    listed = ", ".join(f"'{_quoted(file)}'" for file in files)
+    more = f" union all by name from read_parquet([{listed}], union_by_name = true)" if files else ""
+    connection.execute(f"create view {source}_{table} as from {source}_{table}_typed{more}")
+
+
+def _read_release(connection: duckdb.DuckDBPyConnection, release: Release) -> None:
+    for table, columns in _RELEASED.items():
+        connection.execute(f"create table {table} ({columns})")
+        file = release.file(table)
+        if file.exists():
+            connection.execute(f"insert into {table} by name from read_parquet('{_quoted(file)}')")
+    if not release.file("bindings").exists():
+        connection.execute(
+            "insert into bindings select key_of('any|email|' || email), customer_id, null from addresses"
+            " where customer_id is not null"
+        )
+
+
+def _read_contact_points(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
+    """What the libraries made of addresses and numbers as given, also of those that no refresh has seen yet."""
+    for table, column, condition in (("emails", "email", "true"), ("phones", "phone", "country_code = ''")):
+        connection.execute(f"create table {table} (given varchar, {column} varchar)")
+        file = home.contact_points / f"{table}.parquet"
+        if file.exists():
+            connection.execute(
+                f"insert into {table} select given, {column} from read_parquet('{_quoted(file)}') where {condition}"
+            )
+    # Only what SQL and the library may read differently: other scripts, encoded domains, words around the address.
+    strange = connection.execute(
+        r"""
+        select distinct given
+        from (
+            select trim(email) as given from crm_contacts
+            union all select trim(contact_point) from crm_consents where contact_point like '%@%'
+            union all select trim(email) from email_events
+            union all select trim(email) from shop_orders where accepts_marketing
+        )
+        anti join emails using (given)
+        where regexp_matches(given, '[^\x21-\x7e]|[<>,;]|(?i)xn--|mailto:')
+        """
+    ).fetchall()
+    numbers = connection.execute(
+        """
+        select distinct trim(contact_point) as given
+        from crm_consents
+        anti join phones on trim(crm_consents.contact_point) = phones.given
+        where
+            nullif(trim(contact_id), '') is null
+            and lower(trim(channel)) in ('sms', 'phone')
+            and (lower(trim(state)) = 'withdrawn' or suppression is not null)
+            and trim(contact_point) <> ''
+        """
+    ).fetchall()
+    if not strange and not numbers:
+        return
+    from ingestion.contact_points import parse_email, parse_phone
+
+    for table, read in (
+        ("emails", [(given, parse_email(given).email) for (given,) in strange]),
+        ("phones", [(given, parse_phone(given, None).phone) for (given,) in numbers]),
+    ):
+        if read:
+            connection.executemany(f"insert into {table} values (?, ?)", read)
 
 
 def _quoted(path: Path) -> str:

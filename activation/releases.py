@@ -29,9 +29,14 @@ TABLES = {
     "memberships": "select customer_id, segment from activation.segment_memberships",
     # Whose an address is, also of those that may not be mailed: a refusal binds the person. Shared ones have several.
     "addresses": (
-        "select email, holders.customer_id from activation.sendable_audience"
-        " left join activation.address_holders as holders using (email)"
+        "select email, holders.customer_id, needs_double_opt_in, email in ("
+        "select contact_point from marts.contact_point_records where is_blocked) as is_blocked"
+        " from activation.sendable_audience left join marts.contact_point_holders as holders"
+        " on holders.contact_point_type = 'email' and holders.contact_point = email"
     ),
+    # Whom a refusal binds by the key of the contact or contact point that it comes by, and which stand already.
+    "bindings": "select identifier_id, customer_id, ended_at from marts.refusal_bindings",
+    "suppressed": "select email, suppression_type from marts.suppressed_addresses where purpose = 'marketing'",
     "funnel": "select step_number, step, addresses from activation.audience_funnel",
 }
 _FREEZING = ".freezing-"
@@ -67,7 +72,7 @@ class Release:
         return self.outcome == "new"
 
     def file(self, table: str) -> Path:
-        """Path of one of its tables: profiles, memberships, addresses or funnel."""
+        """Path of one of its tables, by its name in `TABLES`."""
         return self.folder / f"{table}.parquet"
 
     def summary(self) -> dict[str, str | int]:

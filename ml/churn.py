@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.home import Home
 from ml import registry
-from ml.features import ROWS_MAX, current_as_of, informative, read, signed_log
+from ml.features import ROWS_MAX, current_as_of, informative, nobody_to_profile, read, signed_log
 
 if TYPE_CHECKING:
     import duckdb
@@ -125,12 +125,14 @@ class ChurnReport:
 
 
 def refresh(connection: duckdb.DuckDBPyConnection, home: Home) -> ChurnReport:
-    """Train if no usable model is kept, then score the churn population at the current as_of.
+    """Train if no usable model is kept, then score those of the churn population who may be profiled.
 
     Returns:
-        The report; `refused` with the reason, and no scores, where data are too few.
+        The report; `refused` with the reason, and no scores, where data are too few or nobody may be profiled.
     """
     as_of, _ = current_as_of(connection)
+    if (nobody := nobody_to_profile(connection)) is not None:
+        return ChurnReport("refused", nobody, as_of)
     try:
         features = informative(_population(connection, "feat.as_of = ?", [as_of], FEATURES), FEATURES)
         card = registry.usable(home, MODEL, as_of, features)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.home import Home
 from ml import registry
-from ml.features import ROWS_MAX, current_as_of, informative, read, signed_log
+from ml.features import ROWS_MAX, current_as_of, informative, nobody_to_profile, read, signed_log
 
 if TYPE_CHECKING:
     import duckdb
@@ -101,12 +101,14 @@ class ClusterReport:
 
 
 def refresh(connection: duckdb.DuckDBPyConnection, home: Home) -> ClusterReport:
-    """Train if no usable model is kept, then score everyone with an order in the RFM window at the current as_of.
+    """Train if no usable model is kept, then score everyone with an order in the RFM window who may be profiled.
 
     Returns:
-        The report; `refused` with the reason, and no scores, where customers are too few.
+        The report; `refused` with the reason, and no scores, where customers are too few or nobody may be profiled.
     """
     as_of, _ = current_as_of(connection)
+    if (nobody := nobody_to_profile(connection)) is not None:
+        return ClusterReport("refused", nobody, as_of)
     frame = _customers(connection, as_of)
     features = informative(frame, FEATURES)
     card = registry.usable(home, MODEL, as_of, features)
@@ -122,7 +124,9 @@ def train(connection: duckdb.DuckDBPyConnection, home: Home) -> ClusterReport:
     frame = _customers(connection, as_of)
     if len(frame) < CUSTOMERS_MIN:
         return ClusterReport(
-            "refused", f"{len(frame)} customers with an order in the window; clusters need {CUSTOMERS_MIN}", as_of
+            "refused",
+            f"{len(frame)} customers with an order in the window may be profiled; clusters need {CUSTOMERS_MIN}",
+            as_of,
         )
     features = informative(frame, FEATURES)
     learning = _customers(connection, as_of, rows_max=ROWS_MAX) if len(frame) > ROWS_MAX else frame

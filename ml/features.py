@@ -1,4 +1,8 @@
-"""Reading `features.feat_customers` and `features.outcomes`: the same SQL for training and scoring."""
+"""Reading `features.feat_customers` and `features.outcomes`: the same SQL for training and scoring.
+
+Only customers who may be profiled today (`marts.customer_permissions`) are read, whatever the instant: who has not
+agreed, or has objected since, is in no training set and has no score.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,20 @@ def current_as_of(connection: duckdb.DuckDBPyConnection) -> tuple[datetime, date
     return rows[0]
 
 
+def nobody_to_profile(connection: duckdb.DuckDBPyConnection) -> str | None:
+    """Why there is nobody to learn from or to score, in words; None if there is somebody."""
+    rows = connection.execute(
+        "select count(*), count(*) filter (may_be_profiled) from marts.customer_permissions"
+    ).fetchall()
+    customers, permitted = rows[0]
+    if permitted or not customers:
+        return None
+    return (
+        f"none of {customers:,} customers may be profiled: no consent to the purpose profiling stands on record"
+        " (crm.consents), and the seed consent_policies.csv asks for one"
+    )
+
+
 def read(
     connection: duckdb.DuckDBPyConnection,
     columns: Sequence[str],
@@ -35,7 +53,7 @@ def read(
     *,
     rows_max: int | None = None,
 ) -> pd.DataFrame:
-    """Rows of feat_customers with `outcomes` of 180 days beside them, in order of as_of and customer.
+    """Rows of feat_customers of who may be profiled, `outcomes` of 180 days beside, in order of as_of and customer.
 
     Args:
         columns: features, returned as floats (null as NaN).
@@ -46,7 +64,8 @@ def read(
         customer_id, as_of, as_of_on, churned (None where the horizon has not passed), and `columns`.
     """
     source = (
-        "features.feat_customers as feat left join features.outcomes as outcome on outcome.customer_id ="
+        "features.feat_customers as feat inner join marts.customer_permissions as permission on"
+        " permission.customer_id = feat.customer_id and permission.may_be_profiled left join features.outcomes as outcome on outcome.customer_id ="
         " feat.customer_id and outcome.as_of = feat.as_of and outcome.horizon_days = 180"
     )
     if rows_max is not None:

@@ -22,18 +22,25 @@ without_address as (
 
 ),
 
+{%- set conditions = {
+    'matched': 'true',
+    'has_contact_point': 'has_contact_point',
+    'of_age': 'not is_known_minor',
+    'consented': 'is_consented',
+    'policy_met': 'is_permitted',
+    'not_suppressed': 'not is_suppressed',
+} -%}
+{%- set steps = conditions.keys() | list + ['one_per_address', 'sendable'] %}
+
 left_over as (
 
     select
-        sum(customers) as matched,
-        sum(case when has_contact_point then customers else 0 end) as has_contact_point,
-        sum(case when has_contact_point and is_consented then customers else 0 end) as consented,
-        sum(
-            case when has_contact_point and is_consented and not is_suppressed then customers else 0 end
-        ) as not_suppressed,
-        sum(
-            case when is_matched and has_contact_point and is_consented and not is_suppressed then 1 else 0 end
-        ) as one_per_address,
+        {% set so_far = [] -%}
+        {%- for step, condition in conditions.items() -%}
+        {%- do so_far.append(condition) -%}
+        sum(case when {{ so_far | join(' and ') }} then customers else 0 end) as {{ step }},
+        {% endfor -%}
+        sum(case when is_matched and {{ so_far | join(' and ') }} then 1 else 0 end) as one_per_address,
         sum(case when is_sendable then 1 else 0 end) as sendable
     from audience
 
@@ -41,7 +48,7 @@ left_over as (
 
 steps as (
 
-    {% for step in ['matched', 'has_contact_point', 'consented', 'not_suppressed', 'one_per_address', 'sendable'] %}
+    {% for step in steps %}
     select
         {{ loop.index }} as step_number,
         '{{ step }}' as step,

@@ -30,7 +30,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_release_describes_itself(home: Home, settings: Settings) -> None:
     made = freeze(home, settings, people(3, segments=("a", "b")))
     assert (made.number, made.is_new, made.previous, made.as_of) == (1, True, None, AS_OF)
-    assert made.counts == {"profiles": 3, "memberships": 6, "addresses": 3, "funnel": 2}
+    assert made.counts == {
+        "profiles": 3,
+        "memberships": 6,
+        "addresses": 3,
+        "bindings": 3,
+        "suppressed": 0,
+        "funnel": 2,
+    }
     assert made.segments == {"a": 3, "b": 3}
     assert made.folder == home.releases / "000001"
     assert made.summary()["outcome"] == "new"

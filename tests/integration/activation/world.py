@@ -155,7 +155,7 @@ def naive(moment: datetime) -> datetime:
 def fill_warehouse(
     connection: duckdb.DuckDBPyConnection, persons: Sequence[Person], others: Sequence[tuple[str, str]] = ()
 ) -> None:
-    """The four tables that a release is frozen from."""
+    """The tables that a release is frozen from."""
     import pyarrow as pa
 
     names = ("email", "customer_id", "given_name", "surname", "country_code", "rfm_segment")
@@ -169,8 +169,24 @@ def fill_warehouse(
     })  # fmt: skip
     connection.execute("create schema activation")
     connection.execute("create table activation.sync_profiles as from profiles")
-    connection.execute("create table activation.sendable_audience as select distinct email from addresses")
-    connection.execute("create table activation.address_holders as from addresses where customer_id is not null")
+    connection.execute(
+        "create table activation.sendable_audience as select distinct email, false as needs_double_opt_in from addresses"
+    )
+    connection.execute("create schema marts")
+    connection.execute(
+        "create table marts.contact_point_holders as"
+        " select 'email' as contact_point_type, email as contact_point, customer_id"
+        " from addresses where customer_id is not null"
+    )
+    connection.execute("create table marts.contact_point_records (contact_point varchar, is_blocked boolean)")
+    connection.execute(
+        "create table marts.refusal_bindings as"
+        " select cast('0x' || substr(md5('any|email|' || contact_point), 1, 15) as bigint) as identifier_id,"
+        " customer_id, cast(null as timestamp) as ended_at from marts.contact_point_holders"
+    )
+    connection.execute(
+        "create table marts.suppressed_addresses (email varchar, purpose varchar, suppression_type varchar)"
+    )
     connection.execute(
         "create table activation.segment_memberships as"
         " select customer_id, unnest(segments) as segment from activation.sync_profiles"

@@ -60,6 +60,10 @@ def build(history):
             [as_of_on],
         )
         connection.execute(
+            "create table marts.customer_permissions as"
+            " select distinct customer_id, true as may_be_profiled from orders"
+        )
+        connection.execute(
             """
             create table features.feat_customers as
             with known as (

@@ -57,8 +57,8 @@ web_events as (
         anonymous_id,
         occurred_at as seen_at,
         known_at
-    from {{ ref("stg_web__events") }}
-    where (user_id is not null or email is not null) and not is_bot
+    from {{ ref("int_web_events") }}
+    where (user_id is not null or email is not null) and not is_bot and is_tracked
 ),
 
 sightings as (

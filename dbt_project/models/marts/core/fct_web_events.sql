@@ -9,11 +9,17 @@ identifiers as (
 ),
 
 events as (
-    select
-        events.*,
-        coalesce(events.anonymous_id, events.user_id, events.event_id) as visitor
-    from {{ ref("stg_web__events") }} as events
+    select events.*
+    from {{ ref("int_web_events") }} as events
     inner join clock on events.known_at < clock.as_of
+),
+
+tracked as (
+    select
+        *,
+        coalesce(anonymous_id, user_id, event_id) as visitor
+    from events
+    where is_tracked
 ),
 
 -- A visit goes on until its visitor does nothing for a while; the tracker's own session, where it has one, is believed.
@@ -21,7 +27,7 @@ paused as (
     select
         *,
         lag(occurred_at) over (partition by visitor, session_id order by occurred_at, event_id) as previous_at
-    from events
+    from tracked
 ),
 
 starts as (
@@ -67,6 +73,7 @@ attributed as (
         sessions.price,
 
         sessions.is_bot,
+        sessions.is_tracked,
 
         {{ to_local_date("sessions.occurred_at") }} as occurred_on,
 
@@ -75,30 +82,64 @@ attributed as (
     from sessions
 ),
 
+-- Without the visitor's consent an event tells what became of its order, and nothing of who, where or what before.
+orders_only as (
+    select
+        event_id,
+        cast(null as bigint) as identifier_id,
+        cast(null as bigint) as session_key,
+        cast(null as varchar) as product_id,
+        cast(null as varchar) as cart_id,
+        order_id,
+
+        coalesce(event_name, event_type) as event_name,
+        campaign_name,
+
+        cast(null as decimal(18, 4)) as quantity,
+        cast(null as decimal(18, 4)) as price,
+
+        is_bot,
+        is_tracked,
+
+        {{ to_local_date("occurred_at") }} as occurred_on,
+
+        occurred_at,
+        known_at
+    from events
+    where not is_tracked and order_id is not null
+),
+
+all_events as (
+    select * from attributed
+    union all
+    select * from orders_only
+),
+
 with_customer as (
     select
-        attributed.event_id,
-        attributed.identifier_id,
+        all_events.event_id,
+        all_events.identifier_id,
         identifiers.customer_id,
-        attributed.session_key,
-        attributed.product_id,
-        attributed.cart_id,
-        attributed.order_id,
+        all_events.session_key,
+        all_events.product_id,
+        all_events.cart_id,
+        all_events.order_id,
 
-        attributed.event_name,
-        attributed.campaign_name,
+        all_events.event_name,
+        all_events.campaign_name,
 
-        attributed.quantity,
-        attributed.price,
+        all_events.quantity,
+        all_events.price,
 
-        attributed.is_bot,
+        all_events.is_bot,
+        all_events.is_tracked,
 
-        attributed.occurred_on,
+        all_events.occurred_on,
 
-        attributed.occurred_at,
-        attributed.known_at
-    from attributed
-    left join identifiers on attributed.identifier_id = identifiers.identifier_id
+        all_events.occurred_at,
+        all_events.known_at
+    from all_events
+    left join identifiers on all_events.identifier_id = identifiers.identifier_id
 )
 
 select * from with_customer

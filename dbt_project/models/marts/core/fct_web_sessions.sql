@@ -2,6 +2,7 @@ with
 
 events as (
     select * from {{ ref("fct_web_events") }}
+    where is_tracked
 ),
 
 -- Who signs in during a visit was there from its beginning.

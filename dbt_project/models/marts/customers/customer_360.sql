@@ -59,29 +59,42 @@ batches as (
 
 ),
 
+-- Who took the permission back since then has none either.
+permitted as (
+
+    select customer_id
+    from {{ ref('customer_permissions') }}
+    where may_be_profiled
+
+),
+
 churn_scores as (
 
     select
-        customer_id,
-        score,
-        as_of
+        batches.customer_id,
+        batches.score,
+        batches.as_of
     from batches
+    inner join permitted
+        on batches.customer_id = permitted.customer_id
     where
-        model = 'churn_180'
-        and newness = 1
+        batches.model = 'churn_180'
+        and batches.newness = 1
 
 ),
 
 clusters as (
 
     select
-        customer_id,
-        cast(score as integer) as cluster_id,
-        label as cluster_name
+        batches.customer_id,
+        cast(batches.score as integer) as cluster_id,
+        batches.label as cluster_name
     from batches
+    inner join permitted
+        on batches.customer_id = permitted.customer_id
     where
-        model = 'clusters'
-        and newness = 1
+        batches.model = 'clusters'
+        and batches.newness = 1
 
 ),
 
