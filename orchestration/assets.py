@@ -30,6 +30,8 @@ CLOCK = dg.AssetKey(["lake", "clock"])
 LAKE_KEYS = {
     (table.source, table.name): dg.AssetKey([table.source, table.name]) for table in load_contract().tables.values()
 }
+CONTACT_POINTS = dg.AssetKey(["lake", "contact_points"])
+IDENTITY = dg.AssetKey("identity")
 FITS = dg.AssetKey("fits")
 CLUSTERS = dg.AssetKey("clusters")
 CHURN = dg.AssetKey("churn_scores")
@@ -42,6 +44,11 @@ DESTINATION = "mailchimp"
 
 # dbt source -> the Python assets that write it.
 _WRITTEN_BY: Mapping[tuple[str, ...], tuple[dg.AssetKey, ...]] = {
+    ("lake", "emails"): (CONTACT_POINTS,),
+    ("lake", "phones"): (CONTACT_POINTS,),
+    ("identity", "assignments"): (IDENTITY,),
+    ("identity", "journal"): (IDENTITY,),
+    ("identity", "links"): (IDENTITY,),
     ("state", "fits"): (FITS,),
     ("state", "scores"): SCORES,
 }
@@ -51,14 +58,18 @@ class Translator(DagsterDbtTranslator):
     """Groups by room, and Python's state instead of dbt's sources for what Python wrote."""
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        """The folder: staging, intermediate, marts_core, marts_customers, features, segments, activation; or ml."""
+        """The folder: staging, intermediate, marts_core, marts_customers, features, segments, activation; or ml, identity.
+
+        What Python wrote comes back in `staging/ml` and `staging/identity`: with the rest of staging the groups would go
+        round.
+        """
         if dbt_resource_props["resource_type"] == "source":
             return "lake"
         if dbt_resource_props["resource_type"] == "seed":
             return "seeds"
         folders = dbt_resource_props["fqn"][1:-1]
-        if folders[:2] == ["staging", "ml"]:
-            return "ml"  # what Python wrote comes back there; with the rest of staging the groups would go round
+        if folders[-1] in ("ml", "identity"):
+            return str(folders[-1])
         return f"marts_{folders[1]}" if folders[0] == "marts" else folders[0]
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
@@ -175,7 +186,9 @@ def lake_assets() -> list[dg.AssetsDefinition]:
 
     @dg.asset(
         key=CLOCK,
-        deps=[DELIVERIES],  # not the orders: their checks ask the clock how fresh they are, and would wait for it in turn
+        deps=[
+            DELIVERIES
+        ],  # not the orders: their checks ask the clock how fresh they are, and would wait for it in turn
         group_name="lake",
         description="The as_of of the run: an exclusive bound on what is known.",
         config_schema={"as_of": dg.Field(dg.Noneable(str), default_value=None, is_required=False)},
@@ -190,7 +203,21 @@ def lake_assets() -> list[dg.AssetsDefinition]:
         shop.reporter.note(f"as of {shown}")
         return dg.MaterializeResult(metadata={"as_of": _instant(as_of.instant), "origin": as_of.origin, "shown": shown})
 
-    return [lake, clock]
+    @dg.asset(
+        key=CONTACT_POINTS,
+        deps=[LAKE_KEYS[key] for key, table in tables.items() if any(column.contact_point for column in table.columns)],
+        group_name="lake",
+        kinds={"python", "parquet"},
+        description="Email addresses and phone numbers as the field's libraries read them: each new value once.",
+        required_resource_keys=NEEDS,
+    )
+    def contact_points(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        shop: Workshop = context.resources.workshop
+        with shop.step("Read the new contact points") as tick:
+            report = refresh.parse_contact_points(shop.settings, shop.home, tick)
+        return dg.MaterializeResult(metadata=_shown(report))
+
+    return [lake, clock, contact_points]
 
 
 @dataclass(frozen=True)
@@ -311,11 +338,36 @@ def dbt_stages(manifest: Mapping[str, Any], nodes: Mapping[str, Sequence[str]]) 
     """
     translator = Translator()
     titles = {
-        "core": "Build staging, marts and features",
+        "identity": "Build staging and what identities are known by",
+        "core": "Build marts and features",
         "customers": "Build the customer marts",
         "audiences": "Build segments and audiences",
     }
     return [_Stage(name, title, nodes[name], manifest, translator).assets() for name, title in titles.items()]
+
+
+def identity_assets() -> list[dg.AssetsDefinition]:
+    """Who is who; dbt reads it back."""
+
+    @dg.asset(
+        key=IDENTITY,
+        deps=[
+            _model("intermediate", name) for name in ("int_person_records", "int_identity_links", "int_identity_barred")
+        ],
+        group_name="identity",
+        kinds={"python", "parquet"},
+        description="Which records are one person: assignments and the journal of every merge and split.",
+        pool=POOL,
+        required_resource_keys=NEEDS,
+        retry_policy=RETRY,
+    )
+    def identity(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+        shop: Workshop = context.resources.workshop
+        with shop.step("Find out who is who") as tick:
+            report = refresh.resolve_identity(shop.settings, shop.home, tick)
+        return dg.MaterializeResult(metadata=_shown(report))
+
+    return [identity]
 
 
 def ml_assets() -> list[dg.AssetsDefinition]:

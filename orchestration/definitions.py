@@ -46,6 +46,7 @@ def build_definitions(settings: Settings, home: Home, workshop: Workshop | None 
         assets=[
             *assets.lake_assets(),
             *stages,
+            *assets.identity_assets(),
             *assets.ml_assets(),
             *assets.activation_assets(),
             *assets.publishing_assets(manifest, marts),

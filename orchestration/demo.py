@@ -43,7 +43,10 @@ def run_demo(settings: Settings, console: Console, reporter: Reporter) -> None:
         console,
         {
             "as of": tally.facts["as_of"],
-            "customers": int(publication.facts["customers"]),
+            "records of people": int(publication.facts["records"]),
+            "persons": int(publication.facts["customers"]),
+            "merged records": int(publication.facts["merged_records"]),
+            "rejected rows": int(publication.facts["rejected_rows"]),
             "orders": int(publication.facts["orders"]),
             "checks": tally.checks,
             "release": tally.facts["release"],

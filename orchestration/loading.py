@@ -74,6 +74,7 @@ def load_sample(settings: Settings, sample: Sample, *, reset: bool, reporter: Re
             if handover is None:
                 break
             changed |= _take_in(settings, home, handover, reporter).changed
+    _read_contact_points(settings, home, reporter)
     write_atomically(marker, json.dumps({"name": sample.name, "loaded": [*loaded, dict(sample.options)]}) + "\n")
     return home, changed
 
@@ -102,7 +103,9 @@ def load_files(
     from ingestion import loader
 
     with reporter.step(f"Load {source}"):
-        return loader.load(settings, home, source, files, received_at=received_at, historical=historical)
+        report = loader.load(settings, home, source, files, received_at=received_at, historical=historical)
+    _read_contact_points(settings, home, reporter)
+    return report
 
 
 def parse_tables(pairs: Sequence[str]) -> dict[str, list[Path]]:
@@ -141,6 +144,14 @@ def _take_in(settings: Settings, home: Home, handover: Handover, reporter: Repor
     if report.errors:
         raise DeliveryError("; ".join(report.errors))
     return report
+
+
+def _read_contact_points(settings: Settings, home: Home, reporter: Reporter) -> None:
+    """So that dbt by hand, right after loading, finds them read."""
+    from orchestration.refresh import parse_contact_points
+
+    with reporter.step("Read the new contact points") as tick:
+        parse_contact_points(settings, home, tick)
 
 
 def _profile(sample: Sample) -> SampleProfile:

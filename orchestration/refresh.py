@@ -1,8 +1,9 @@
 """The steps of a refresh, each callable without Dagster: settings and home in, a report out.
 
-In order: `take_stock`, `load_clock`, `check("raw")`, `build("core")`, `learn_fits`, `find_clusters` and `score_churn`,
-`build("customers")`, `check("marts")`, `build("audiences")`, `freeze_release`, `publish_marts`, `make_plan`. Each opens
-the warehouse late and closes it early, so that between steps anyone else may have it.
+In order: `take_stock`, `parse_contact_points`, `load_clock`, dbt's stage `identity`, `resolve_identity`, dbt's `core`,
+`ensure_fits`, `find_clusters` and `score_churn`, dbt's `customers` and `audiences`, `freeze_release`, `publish_marts`,
+and the plan; checks stand between them. Each opens the warehouse late and closes it early, so that between steps anyone
+else may have it.
 """
 
 from __future__ import annotations
@@ -135,6 +136,65 @@ class LearningReport:
     pictures: Mapping[str, bytes] = field(default_factory=dict)
 
 
+def parse_contact_points(settings: Settings, home: Home, tick: Tick | None = None) -> LearningReport:
+    """Have the field's libraries read the emails and phones that are new in the lake.
+
+    Raises:
+        WarehouseBusyError: another process is at it, and stays so.
+    """
+    from ingestion import contact_points
+
+    report = contact_points.parse_new(settings, home, progress=tick)
+    return LearningReport(
+        {"outcome": report.describe()},
+        tables={
+            "values": (
+                ("", "new", "of these unusable", "known"),
+                [
+                    (name, count.parsed, count.unusable, count.known)
+                    for name, count in (("emails", report.emails), ("phones", report.phones))
+                ],
+            )
+        },
+    )
+
+
+def resolve_identity(settings: Settings, home: Home, tick: Tick | None = None) -> LearningReport:
+    """Find out which records are one person, and write what changed to the home's state."""
+    from ml.identity import plots, run
+
+    with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:
+        report = run.run(connection, home, progress=tick)
+    changes = report.changes
+    figures: dict[str, Any] = {
+        "outcome": report.explanation,
+        "records": report.records,
+        "customers": report.customers,
+        "merged_records": report.merged_records,
+        "new_records": report.new_records,
+        "changed_records": report.changed_records,
+        "customers_created": changes.created,
+        "customers_merged": changes.merged,
+        "customers_split": changes.split,
+        "customers_restored": changes.restored,
+        "model": report.model_status,
+    }
+    if report.threshold is not None:
+        figures["threshold_bits"] = round(report.threshold, 2)
+    return LearningReport(
+        figures,
+        tables={
+            "links_not_followed": (("reason", "links"), sorted(report.refused.items())),
+            "seconds": (("step", "seconds"), [(step, round(taken, 2)) for step, taken in report.seconds.items()]),
+        },
+        pictures={
+            **({"match_weights": plots.match_weights(report.levels)} if report.levels else {}),
+            **({"threshold_curve": plots.threshold_curve(report.curve, report.threshold)} if report.curve else {}),
+            **({"cluster_sizes": plots.cluster_sizes(report.sizes)} if report.sizes else {}),
+        },
+    )
+
+
 def ensure_fits(settings: Settings, home: Home) -> LearningReport:
     """Make the first fit of a home that has none; else say which ones it has."""
     from ml import fits
@@ -262,6 +322,7 @@ def publish_marts(
     as_of = datetime.fromisoformat(json.loads(home.clock.read_text())["as_of"]).replace(tzinfo=UTC)
     with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:
         facts |= {name: str(value) for name, value in headline(connection).items()}
+    facts["rejected_rows"] = str(sum(table.rows_rejected for table in read_stock(home).tables.values()))
     return publish(settings, home, manifest, as_of=as_of, finished_at=now, facts=facts, progress=progress)
 
 
@@ -347,7 +408,13 @@ def headline(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     found = connection.execute(
         """
         select
+            (select count(*) from intermediate.int_person_records) as records,
             (select count(*) from marts.dim_customers) as customers,
+            (
+                select count(*) - count(distinct identifiers.customer_id)
+                from intermediate.int_person_records as records
+                inner join marts.customer_identifiers as identifiers using (identifier_id)
+            ) as merged_records,
             (select count(*) from marts.fct_orders) as orders,
             (select count(*) from marts.fct_orders where customer_id is null) as unattributed_orders,
             (select count(distinct segment) from activation.segment_memberships) as segments,

@@ -38,10 +38,11 @@ def _no_settings_from_outside() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class CommandLine:
-    """`mailwright` on one home, in processes of its own."""
+    """`mailwright` on one home, in processes of its own; of this checkout or of a copy of it."""
 
     root: Path
     port: int = 8725
+    project: Path = PROJECT_ROOT
 
     @property
     def home(self) -> Home:
@@ -61,7 +62,7 @@ class CommandLine:
         """Start a command and go on."""
         return subprocess.Popen(
             [sys.executable, "-m", "orchestration.cli", *map(str, arguments)],
-            cwd=PROJECT_ROOT,
+            cwd=self.project,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -134,4 +134,3 @@ def _failed(check: CheckResult) -> Iterator[str]:
 
 def _because(counts: tuple[Count, ...], lead: str) -> str:
     return lead + ", ".join(f"{one.said} ({one.number:,})" for one in counts) if counts else ""
-

@@ -36,7 +36,7 @@ def refreshed_retailer(loaded_retailer: CommandLine, tmp_path_factory: pytest.Te
     command.run("sandbox", "stop")
 
 
-def copy_of(command: CommandLine, root: Path, *, port: int) -> CommandLine:
-    """A copy of a home, with a sandbox port of its own."""
+def copy_of(command: CommandLine, root: Path, *, port: int, project: Path | None = None) -> CommandLine:
+    """A copy of a home, with a sandbox port of its own, worked on by the same checkout or another."""
     shutil.copytree(command.root, root)
-    return CommandLine(root, port)
+    return CommandLine(root, port, project or command.project)
