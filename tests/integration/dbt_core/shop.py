@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from core.clock import write_clock
 from core.home import Home
@@ -22,16 +25,28 @@ from ingestion.loader import load
 Rows = Sequence[Mapping[str, Any]]
 
 
+def record_id(record: str) -> int:
+    """Key of a record that is known as `source|type|identifier`."""
+    return int(hashlib.md5(record.encode()).hexdigest()[:15], 16)
+
+
+def customer_id(record: str) -> str:
+    """The customer that a record founds."""
+    return hashlib.md5(record.encode()).hexdigest()[:16]
+
+
 @dataclass
 class Shop:
     """A home with what happened to it.
 
     Attributes:
         scratch: folder for files on their way to the lake, and for dbt's artifacts.
+        project: the dbt project, or a changed copy of it.
     """
 
     home: Home
     scratch: Path
+    project: Path = PROJECT_ROOT / "dbt_project"
     _delivered: int = field(default=0, init=False)
 
     def deliver(self, source: str, received_at: str | None = None, **tables: Rows) -> None:
@@ -51,21 +66,48 @@ class Shop:
 
     def dbt(self, *arguments: str) -> str:
         """Run dbt by hand, warnings being errors; returns what it printed."""
-        ran = subprocess.run(
+        ran = self.try_dbt("--warn-error", *arguments)
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    def try_dbt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run dbt by hand, whatever comes of it."""
+        return subprocess.run(
             [
                 str(Path(sys.executable).with_name("dbt")),
-                "--warn-error",
                 *arguments,
                 *("--target-path", str(self.scratch / "target"), "--log-path", str(self.scratch / "logs")),
             ],
-            cwd=PROJECT_ROOT / "dbt_project",
+            cwd=self.project,
             env=os.environ | {"MAILWRIGHT_HOME": str(self.home.root), "MAILWRIGHT_MEMORY_LIMIT": "500MB"},
             capture_output=True,
             text=True,
             check=False,
         )
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        return ran.stdout
+
+    def build_core(self, command: str = "build") -> None:
+        """Make everything up to the features, by whatever identity resolution is said to have found."""
+        beyond = ("mailwright.staging.ml", "mailwright.marts.customers", "mailwright.segments", "mailwright.activation")
+        tests = ("test_type:unit", "--indirect-selection", "buildable") if command == "build" else ()
+        self.dbt(command, "--exclude", *beyond, *tests)
+
+    def resolve(self, run: int, as_of: str, persons: Mapping[str, str], journal: Rows = ()) -> None:
+        """Write what a run of identity resolution would.
+
+        Args:
+            persons: record -> the record that founded its customer, each as `source|type|identifier`.
+            journal: entries of the journal, without run and as_of.
+        """
+        said = {"run": run, "as_of": datetime.fromisoformat(as_of)}
+        rows = [
+            said | {"identifier_id": record_id(record), "customer_id": customer_id(founder)}
+            for record, founder in persons.items()
+        ]
+        for table, contents in (("assignments", rows), ("journal", [{**said, **entry} for entry in journal])):
+            path = self.home.identity / table / f"{run:06d}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if contents:
+                pq.write_table(pa.Table.from_pylist(contents), path)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(str(self.home.warehouse), read_only=True) as connection:

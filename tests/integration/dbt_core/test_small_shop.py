@@ -11,6 +11,7 @@ from core.home import Home
 from tests.integration.dbt_core.shop import Shop
 
 AS_OF = "2011-07-01"
+ANN = "shop|customer_ref|A1"
 FACTS = (
     "fct_orders",
     "fct_order_lines",
@@ -113,8 +114,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
             {"event_id": "w3", "event_type": "page", "anonymous_id": "d2", "occurred_at": "2011-06-03T08:00:00"},
         ],
     )  # fmt: skip
+    shop.resolve(1, AS_OF, dict.fromkeys((ANN, "crm|contact_id|k1", "crm|contact_id|k2"), ANN))
     shop.set_clock(f"{AS_OF}T00:00:00")
-    shop.dbt("build", "--selector", "core")
+    shop.build_core()
     return shop
 
 
@@ -183,7 +185,7 @@ def test_nothing_is_lost_on_the_way(shop: Shop) -> None:
 def test_the_same_lake_gives_the_same_tables(shop: Shop) -> None:
     before = snapshot(shop)
     shop.home.warehouse.unlink()
-    shop.dbt("build", "--selector", "core")
+    shop.build_core()
     assert snapshot(shop) == before
 
 
@@ -221,7 +223,7 @@ def test_what_is_known_later_changes_nothing_but_refusals(shop: Shop) -> None:
         events=[{"event_id": "e1", "event_type": kind, "email": "guest@example.com",
                  "occurred_at": "2011-06-03T09:00:00"} for kind in ("unsubscribed", "opened")],
     )  # fmt: skip
-    shop.dbt("build", "--selector", "core")
+    shop.build_core()
 
     after = snapshot(shop)
     for fact in FACTS:

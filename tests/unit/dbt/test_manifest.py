@@ -175,3 +175,16 @@ def test_money_is_decimal(manifest: dict[str, Any]) -> None:
 def test_every_model_belongs_to_one_stage(manifest: dict[str, Any]) -> None:
     """A model in a folder that no selector names would never be built by a refresh."""
     assert {folder(node) for node in models(manifest)} <= set(ARROWS)
+
+
+def test_resolution_reads_nothing_that_it_wrote(manifest: dict[str, Any]) -> None:
+    """Else its outcome would depend on its last one, and a deleted warehouse would not come back the same."""
+    reached: set[str] = set()
+    todo = [f"model.mailwright.{name}" for name in ("int_person_records", "int_identity_links", "int_identity_barred")]
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            reached.add(name)
+            todo.extend(manifest["parent_map"].get(name, ()))
+    assert "source.mailwright.crm.contacts" in reached
+    assert not [name for name in reached if manifest["sources"].get(name, {}).get("schema") == "state"]
