@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.contract import ContactPoint, load_contract
 from core.errors import ContractError
+from ingestion import contact_points
 from ingestion.contact_points import EMAIL_PROBLEMS, PHONE_PROBLEMS, parse_email, parse_phone
 
 COUNTRIES = ("GB", "US", "DE", "FR", "IT", "AU", "HU", "JP", "AT", "RU", "SM", "AR", "MX", "BR", "JE", "XX", "")
@@ -220,3 +223,24 @@ sources:
     )
     with pytest.raises(ContractError, match=complaint):
         load_contract(tmp_path)
+
+
+@given(
+    st.from_regex(r"[a-zA-Z0-9_+.'-]{1,70}@([a-zA-Z0-9-]{1,64}\.){1,4}[a-z0-9-]{1,34}", fullmatch=True),
+    st.booleans(),
+)
+@example("jane@ab--cd.example.com", False)
+@example("jane@xn--mnchen-3ya.example", False)
+@example("jane@" + "a" * 60 + "." + "b" * 60 + "." + "c" * 60 + ".com", False)
+@example("jane@shop.local", False)
+@example("jane@shop.ONION", False)
+@example("jane@shop.test", False)
+@example("jane@1.com", False)
+@example("x" * 65 + "@example.com", False)
+@settings(max_examples=1500, deadline=None)
+def test_the_short_way_for_plain_addresses_ends_where_the_library_does(written: str, in_capitals: bool):
+    written = written.upper() if in_capitals else written
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contact_points, "_PLAIN_EMAIL", re.compile("(?!)"))
+        by_library = parse_email(written)
+    assert parse_email(written) == by_library
