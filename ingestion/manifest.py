@@ -6,7 +6,7 @@ It is the commit: a delivery whose rows are not in it does not exist, whatever f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -105,7 +105,7 @@ def write(home: Home, rows: Sequence[DeliveryRow]) -> None:
             ("changes", pa.list_(pa.struct([(field.name, pa.string()) for field in fields(Change)]))),
         ]
     )
-    table = pa.Table.from_pylist([asdict(row) for row in sorted(rows, key=_order)], schema=schema)
+    table = pa.Table.from_pylist([_said(row) for row in sorted(rows, key=_order)], schema=schema)
     with replacing(home.deliveries) as beside:
         parquet.write_table(table, beside, compression="zstd")
 
@@ -113,6 +113,14 @@ def write(home: Home, rows: Sequence[DeliveryRow]) -> None:
 def next_sequence(rows: Sequence[DeliveryRow]) -> int:
     """The sequence number of the next hand-over."""
     return max((row.sequence for row in rows), default=0) + 1
+
+
+def _said(row: DeliveryRow) -> dict[str, Any]:
+    # dataclasses.asdict copies every value of every column of every delivery, at every load.
+    return vars(row) | {
+        "columns": [vars(said) for said in row.columns],
+        "changes": [vars(said) for said in row.changes],
+    }
 
 
 def _row(said: Mapping[str, Any]) -> DeliveryRow:

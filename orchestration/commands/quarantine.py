@@ -83,14 +83,14 @@ def replay(
     mailwright quarantine replay shop.orders repaired.csv[/dim]
     """
     from core.home import open_home
-    from ingestion import quarantine
+    from ingestion import replaying
     from orchestration.loading import now
 
     settings = open_settings()
     home = open_home(settings)
     console = open_console()
     source, table = _one_table(what)
-    report = quarantine.replay(
+    report = replaying.replay(
         settings, home, source, table, file=file, delivery=delivery, received_at=now(), progress=_ignore
     )
     said = {

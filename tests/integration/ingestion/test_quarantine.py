@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from core.errors import ContractError, DeliveryError
-from ingestion import accounting, manifest, quarantine
-from ingestion.quarantine import ReplayReport
+from ingestion import accounting, manifest, quarantine, replaying
+from ingestion.replaying import ReplayReport
 from tests.integration.ingestion.conftest import RECEIVED_AT, Lake
 
 REPLAYED_AT = RECEIVED_AT + timedelta(days=10)
@@ -35,7 +35,7 @@ class Desk:
 
     def replay(self, file: Path | None = None, **options: Any) -> ReplayReport:
         given: dict[str, Any] = {"received_at": REPLAYED_AT} | options
-        report = quarantine.replay(self.lake.settings, self.lake.home, self.source, self.table, file=file, **given)
+        report = replaying.replay(self.lake.settings, self.lake.home, self.source, self.table, file=file, **given)
         assert accounting.check(self.lake.home) == []
         known = report.replayed + report.superseded + report.settled_before + report.still_rejected.total()
         assert report.tried == known
@@ -238,7 +238,7 @@ def test_rows_come_back_by_themselves_after_the_contract_was_corrected(lake, mon
         table, columns=tuple(replace(c, required=c.required and c.name != "ordered_at") for c in table.columns)
     )
     corrected = Contract(contract.tables | {("shop", "orders"): relaxed})
-    for module in ("loader", "quarantine", "accounting"):
+    for module in ("loader", "replaying", "accounting"):
         monkeypatch.setattr(f"ingestion.{module}.load_contract", lambda: corrected)
 
     report = desk.replay()
