@@ -81,7 +81,7 @@ def test_what_is_no_address_says_why(written: str, problem: str):
 @example("İ@example.com")
 @example("ẞ@STRASSE.example")
 @example("a@ﬃ.example")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_reading_an_address_again_changes_nothing(written: str):
     read = parse_email(written)
     assert (read.email is None) == (read.problem is not None)
@@ -166,7 +166,7 @@ def test_what_is_no_number_says_why(written: str, country_code: str, problem: st
 )
 @example("+49 0000 0006208", "DE", "GB")
 @example("+39 0000 0000240", "IT", "")
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 def test_reading_a_number_again_changes_nothing(written: str, country_code: str, other: str):
     """Whatever country the E.164 number is read with the second time."""
     read = parse_phone(written, country_code)
@@ -237,7 +237,7 @@ sources:
 @example("jane@shop.test", False)
 @example("jane@1.com", False)
 @example("x" * 65 + "@example.com", False)
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=600, deadline=None)
 def test_the_short_way_for_plain_addresses_ends_where_the_library_does(written: str, in_capitals: bool):
     written = written.upper() if in_capitals else written
     with pytest.MonkeyPatch.context() as patch:
