@@ -234,11 +234,12 @@ def _stages(columns: Mapping[str, Sequence[str]], *, day_first: bool) -> list[di
         first["surname_text"] = plain("raw_surname")
     if "full_name" in columns:
         # 'Miller, Anne' is turned round; what follows a comma and is no name ('1st baron ...', 'MD') is left out.
+        suffixes = ", ".join(f"'{suffix}'" for suffix in SUFFIXES)
         after = _unsuffixed(plain("split_part(raw_full_name, ',', 2)"))
         first["full_after"] = after
         first["full_before"] = plain("split_part(raw_full_name, ',', 1)")
         second["full_given"] = (
-            r"case when full_after <> '' and regexp_full_match(full_after, '\p{L}+( \p{L}+){0,2}') then full_after end"
+            rf"case when full_after not in ('', {suffixes}) and regexp_full_match(full_after, '\p{{L}}+( \p{{L}}+){{0,2}}') then full_after end"
         )
         second["full_text"] = _null_if_nothing(_unsuffixed(_untitled("full_before")))
         particles = "van|von|vom|zu|de|der|den|del|della|di|da|la|le|du|dos|el|bin|ibn|al|ter|ten"
