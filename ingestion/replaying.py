@@ -194,7 +194,8 @@ class _Replay:
 
     def _find_good(self) -> None:
         """Make the table `good`: the candidates whose values can be read now, with their entity. The others stay open."""
-        wrong = self._try("select * from texts", "place")
+        # Of several versions of an entity; whether its rows agree is seen when only the newest is left.
+        wrong = self._try("select * from texts", "place", is_one_version=False)
         for reason in wrong.values():
             self.report.still_rejected[reason] += 1
         self.connection.execute(
@@ -321,6 +322,12 @@ class _Replay:
                 """
             )
 
+        [kept_back] = self._count(
+            "select count(*) from beaten where delivery_id is null and entity not in (select entity from coming)"
+        )
+        if kept_back:
+            self.report.still_rejected["a newer version of it is rejected as well"] += kept_back
+
     def _take_in(self, *, historical: bool) -> None:
         """Hand the rows of historical deliveries, or of the others, over to the lake as a delivery."""
         order = "version, origin_row_number"
@@ -396,14 +403,16 @@ class _Replay:
     def _tried(self) -> Path:
         return self.scratch / "tried.parquet"
 
-    def _try(self, rows: str, order: str) -> dict[int, str]:
+    def _try(self, rows: str, order: str, *, is_one_version: bool = True) -> dict[int, str]:
         """Check and type rows of texts as the loader would; what is wrong with which of them, numbered in this order."""
         path, rejected = self.scratch / "try.parquet", self.scratch / "rejected.parquet"
         storage.remove(path, self._tried, rejected)
         self._write(rows, order, path)
         home = self.lake.home
         file = open_file(self.connection, path, path)
-        delivery = Delivery("replay", naive_utc(self.received_at), home.timezone, is_replay=True)
+        delivery = Delivery(
+            "replay", naive_utc(self.received_at), home.timezone, is_replay=True, is_one_version=is_one_version
+        )
         take(self.connection, self.table, delivery, [file], self._tried, rejected)
         if not rejected.exists():
             return {}

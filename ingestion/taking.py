@@ -79,6 +79,7 @@ class Delivery:
         history: the columns of the table's earlier deliveries, newest first.
         is_replay: whether the rows come back from quarantine. Such a file has the columns of the contract, all as text,
             and nothing can be told from how many of its rows are wrong.
+        is_one_version: whether rows that share a key must agree, as the rows of one delivery must.
     """
 
     delivery_id: str
@@ -87,6 +88,7 @@ class Delivery:
     renames: Mapping[str, str] = field(default_factory=dict)
     history: Sequence[Sequence[ColumnProfile]] = ()
     is_replay: bool = False
+    is_one_version: bool = True
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,9 @@ def _take(
         stored = _store(connection, table, parts, delivery.delivery_id, target)
         if stored < rows_read and not delivery.is_replay:
             _refuse_month_first(connection, table, parts)
-        rejected = _find_rejects(connection, table, parts, target, is_short=stored < rows_read)
+        rejected = _find_rejects(
+            connection, table, parts, target, is_short=stored < rows_read, must_agree=delivery.is_one_version
+        )
         if rejected:
             stored = _drop_rejects(connection, target)
             notices.append(_most_common_reasons(connection, rejected))
@@ -378,12 +382,19 @@ def _store(
 
 
 def _find_rejects(
-    connection: duckdb.DuckDBPyConnection, table: Table, parts: Sequence[_Part], stored: Path, *, is_short: bool
+    connection: duckdb.DuckDBPyConnection,
+    table: Table,
+    parts: Sequence[_Part],
+    stored: Path,
+    *,
+    is_short: bool,
+    must_agree: bool,
 ) -> int:
     """Fill the table `rejects` (row_number, reason); the number of its rows.
 
     Args:
         is_short: whether fewer rows were stored than read.
+        must_agree: whether to look for keys that hold contradictory values.
     """
     connection.execute("create or replace temp table rejects (row_number bigint, reason varchar)")
     wrong = [f"select * from ({part.typed}) where not ({part.is_right})" for part in parts] if is_short else []
@@ -392,7 +403,7 @@ def _find_rejects(
         connection.execute(f"insert into rejects select row_number, {reason} from ({rows})")
     present = frozenset[str]().union(*(part.present for part in parts))
     keys = {column.one_value_per for column in table.columns if column.one_value_per and column.name in present}
-    for key in sorted(filter(None, keys)):
+    for key in sorted(filter(None, keys)) if must_agree else ():
         values = [column.name for column in table.columns if column.one_value_per == key and column.name in present]
         _reject_contradictions(connection, key, values, stored, wrong)
     return _count(connection, "select count(*) from rejects")

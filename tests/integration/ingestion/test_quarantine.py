@@ -217,6 +217,21 @@ def test_order_in_two_currencies_replays_whole_when_they_agree_and_stays_whole_w
     assert lines.in_force("order_id, product_id") == [("O2", "A"), ("O1", "A"), ("O1", "B")]
 
 
+def test_versions_of_an_order_need_not_agree_but_the_lines_of_the_newest_must(lines):
+    lines.load(LINES + 'O1,1,OLD,1,"2,5",GBP\nO2,1,OLD,1,"2,5",GBP\n')
+    lines.load(LINES + 'O1,1,NEW,1,"2,5",EUR\nO2,1,NEW,1,2,GBP\nO2,2,NEW,1,2,EUR\n')
+
+    report = lines.replay(lines.repaired(price))
+
+    assert (report.replayed, report.superseded) == (1, 1)
+    assert report.still_rejected == {
+        "currency holds different values within one order_id": 2,
+        "a newer version of it is rejected as well": 1,
+    }
+    assert lines.in_force("order_id, product_id, currency") == [("O1", "NEW", "EUR")]
+    assert lines.replay(lines.repaired(price)).replayed == 0
+
+
 def test_repair_that_contradicts_the_lines_that_stand_stays_open(lines):
     lines.load(LINES + 'O1,1,A,1,2,GBP\nO1,2,B,1,"2,5",GBP\n')
     report = lines.replay(lines.repaired(lambda row: price(row) | {"currency": "EUR"}))
