@@ -155,22 +155,39 @@ class _Follower:
             ranked as (
                 select
                     *,
-                    min(oldest) over (partition by previous) as known_since,
                     row_number() over (
                         partition by previous order by natives desc, records desc, has_founder desc, oldest
                     ) as place
                 from parts
             )
 
-            select previous, cluster, known_since[1] as known_since from ranked where place = 1
+            select previous, cluster from ranked where place = 1
             """,
         )
         self._make(
             "named",
-            """
-            select cluster, arg_min(previous, (known_since, previous)) as customer_id, 'kept' as origin
-            from _customers_heirs
-            group by cluster
+            f"""
+            with merging as (
+                select cluster, previous
+                from _customers_heirs
+                qualify count(*) over (partition by cluster) > 1
+            ),
+
+            -- As old as the oldest record it ever had: who is split and merged again is as before.
+            ages as (
+                select
+                    merging.cluster,
+                    merging.previous,
+                    (min(members.first_known_at), min(history.run), merging.previous) as age
+                from merging
+                inner join {history} as history on merging.previous = history.customer_id
+                inner join _customers_members as members on history.identifier_id = members.record_id
+                group by merging.cluster, merging.previous
+            )
+
+            select cluster, arg_min(previous, age) as customer_id, 'kept' as origin from ages group by cluster
+            union all
+            select cluster, previous, 'kept' from _customers_heirs where cluster not in (select cluster from merging)
             """,
         )
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.home import Home
@@ -186,11 +187,11 @@ class _Run:
             stored = store.read_model(self.home)
             if stored is not None and self._count("telling") >= GROWTH * stored.records:
                 stored = None
-            fresh = self._count("fresh")
+            unseen = self._count("unseen")
             if (
                 before is not None
                 and not retrain
-                and not fresh
+                and not unseen
                 and not self._count("retied")
                 and not self._count("gone")
             ):
@@ -201,7 +202,7 @@ class _Run:
     def _resolve(self, now: store.Run, stored: store.StoredModel | None) -> IdentityReport:
         trained, prepared = None, None
         is_all = stored is None
-        if self._count("telling") > 1 and (is_all or self._count("fresh")):
+        if self._count("telling") > 1 and (is_all or self._count("unseen")):
             prepared = self._prepare("telling")
             if stored is None:
                 stored = trained = self._train(prepared, now.number)
@@ -230,7 +231,7 @@ class _Run:
         return as_of
 
     def _read(self) -> None:
-        """`records`, and of them `fresh` (new or changed), `retied` (other certain links or bars), `telling`; `gone`."""
+        """`records`, and of them `unseen` (new or changed), `retied` (other certain links or bars), `telling`; `gone`."""
         store.read_records(self.connection, self.home, out="known")
         store.read(self.connection, self.home, "assignments", out="history")
         columns = [name for names in COLUMNS.values() for name in names]
@@ -280,7 +281,7 @@ class _Run:
             """,
         )
         self._make(
-            "fresh",
+            "unseen",
             """
             select records.record_id, known.content_hash is null as is_new
             from records
@@ -341,7 +342,7 @@ class _Run:
         from ml.identity.linking import score
 
         with self._step("Score pairs"):
-            new = None if is_all else "fresh"
+            new = None if is_all else "unseen"
             score(self.connection, prepared, model, new=new, out="identity_run_scored")
             self.connection.execute("alter table identity_run_scored rename to scored")
 
@@ -358,8 +359,8 @@ class _Run:
                 not {is_all}
                 and record_l in (select record_id from records)
                 and record_r in (select record_id from records)
-                and record_l not in (select record_id from fresh)
-                and record_r not in (select record_id from fresh)
+                and record_l not in (select record_id from unseen)
+                and record_r not in (select record_id from unseen)
             union all
             select record_l, record_r, match_weight, match_probability, agreed from scored
             """,
@@ -424,7 +425,7 @@ class _Run:
             select node
             from numbered
             where
-                record_id in (select record_id from fresh)
+                record_id in (select record_id from unseen)
                 or record_id in (select record_id from retied)
                 or customer_id in (
                     select before.customer_id from before inner join gone on before.identifier_id = gone.record_id
@@ -570,7 +571,7 @@ class _Run:
         )
         threshold = stored.model.threshold if stored else None
         [(new, changed)] = self.connection.execute(
-            "select count(*) filter (where is_new), count(*) filter (where not is_new) from fresh"
+            "select count(*) filter (where is_new), count(*) filter (where not is_new) from unseen"
         ).fetchall()
         replayed = status == "replay"
         return IdentityReport(
@@ -613,11 +614,11 @@ class _Run:
             order by threshold desc
             """
         ).fetchall()
-        everything = float(sum(matches for *_, matches in rows))
-        points, pairs, matches = [], 0, 0.0
+        everything = sum(matches for *_, matches in rows)
+        points, pairs, matches = [], 0, Decimal(0)
         for threshold, more, expected in rows:
-            pairs, matches = pairs + more, matches + float(expected)
-            precision, recall = matches / pairs, matches / everything if everything else 1.0
+            pairs, matches = pairs + more, matches + expected
+            precision, recall = float(matches / pairs), float(matches / everything) if everything else 1.0
             total = precision + recall
             points.append(
                 ThresholdPoint(threshold, pairs, precision, recall, 2 * precision * recall / total if total else 0.0)

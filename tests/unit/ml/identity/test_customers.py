@@ -171,6 +171,13 @@ def test_undoing_a_merge_restores_the_former_ids(history):
     assert history.changes == Changes(customers=2, assigned=3, restored=1)
 
 
+def test_undoing_a_split_restores_the_former_id(history):
+    before = history.run([1, 2, 3])
+    history.run([1], [2, 3])
+
+    assert history.run([1, 2, 3]) == before
+
+
 def test_merges_upon_merges_are_undone_one_by_one(history):
     apart = history.run([1], [2, 3, 4], [5, 6, 7, 8, 9])
     some = history.run([1], [2, 3, 4, 5, 6, 7, 8, 9])
@@ -261,7 +268,7 @@ def partitions(draw):
     return _grouped(labels)
 
 
-def _grouped(labels):
+def _grouped(labels: list[int | None]) -> list[list[int]]:
     groups: dict[int, list[int]] = {}
     for record, label in enumerate(labels, start=1):
         if label is not None:
@@ -269,7 +276,7 @@ def _grouped(labels):
     return list(groups.values())
 
 
-def _coarser(groups, labels):
+def _coarser(groups: list[list[int]], labels: list[int]) -> list[list[int]]:
     merged: dict[int, list[int]] = {}
     for group, label in zip(groups, labels, strict=False):
         merged.setdefault(label, []).extend(group)

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
+from typing import Any
 
 import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml.identity.evaluation import Scores, WrongPair, evaluate
+from ml.identity.evaluation import Evaluation, Scores, WrongPair, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +26,12 @@ def connection():
         yield opened
 
 
-def fill(connection, customers, persons, links=()):
+def fill(
+    connection: duckdb.DuckDBPyConnection,
+    customers: dict[int, str],
+    persons: dict[int, int],
+    links: Iterable[tuple[int, int, float, list[str] | None]] = (),
+) -> None:
     for table in ("predicted", "truth", "links"):
         connection.execute(f"delete from {table}")
     if customers:
@@ -35,7 +42,7 @@ def fill(connection, customers, persons, links=()):
         connection.executemany("insert into links values (?, ?, ?, ?)", list(links))
 
 
-def judged(connection, **options):
+def judged(connection: duckdb.DuckDBPyConnection, **options: Any) -> Evaluation:
     return evaluate(connection, "predicted", "truth", **options)
 
 
