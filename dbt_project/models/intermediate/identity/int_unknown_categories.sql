@@ -1,17 +1,47 @@
 with
 
+contacts as (
+    select
+        gender,
+        gender_given,
+        language,
+        language_given,
+        account_type,
+        count(*) as row_count
+    from {{ ref("stg_crm__contacts") }}
+    group by
+        gender,
+        gender_given,
+        language,
+        language_given,
+        account_type
+),
+
+orders as (
+    select
+        status,
+        channel,
+        count(*) as row_count
+    from {{ ref("stg_shop__orders") }}
+    group by
+        status,
+        channel
+),
+
 given as (
     select
         'gender' as field,
-        gender_given as given
-    from {{ ref("stg_crm__contacts") }}
+        gender_given as given,
+        row_count
+    from contacts
     where gender is null
 
     union all
 
     select
         'gender' as field,
-        gender_given as given
+        gender_given as given,
+        1 as row_count
     from {{ ref("stg_third_party__demographics") }}
     where gender is null
 
@@ -19,42 +49,34 @@ given as (
 
     select
         'language' as field,
-        language_given as given
-    from {{ ref("stg_crm__contacts") }}
+        language_given as given,
+        row_count
+    from contacts
     where language is null
 
     union all
 
     select
         'account_type' as field,
-        account_type as given
-    from {{ ref("stg_crm__contacts") }}
+        account_type as given,
+        row_count
+    from contacts
 
     union all
 
     select
         'order_status' as field,
-        status as given
-    from {{ ref("stg_shop__orders") }}
+        status as given,
+        row_count
+    from orders
 
     union all
 
     select
         'order_channel' as field,
-        channel as given
-    from {{ ref("stg_shop__orders") }}
-),
-
-counted as (
-    select
-        field,
-        given,
-        count(*) as row_count
-    from given
-    where given is not null
-    group by
-        field,
-        given
+        channel as given,
+        row_count
+    from orders
 ),
 
 known as (
@@ -66,15 +88,18 @@ known as (
 
 unknown as (
     select
-        counted.field,
-        counted.given,
-        counted.row_count
-    from counted
+        given.field,
+        given.given,
+        cast(sum(given.row_count) as bigint) as row_count
+    from given
     left join known
         on
-            counted.field = known.field
-            and counted.given = known.value
-    where known.value is null
+            given.field = known.field
+            and given.given = known.value
+    where given.given is not null and known.value is null
+    group by
+        given.field,
+        given.given
 )
 
 select * from unknown
