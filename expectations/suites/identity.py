@@ -33,6 +33,7 @@ def suites() -> list[Suite]:
         _scored_links(),
         _identifiers(),
         _customer_identifiers(),
+        _published_journal(),
     ]
 
 
@@ -236,6 +237,32 @@ def _customer_identifiers() -> Suite:
                 "(identifier_id, customer_id) not in (select (identifier_id, customer_id)"
                 " from intermediate.int_identifiers)",
                 "Every identifier has the customer that resolution gave it",
+            ),
+        ),
+        optional=True,
+    )
+
+
+def _published_journal() -> Suite:
+    return Suite(
+        group="identity",
+        table="marts.identity_journal",
+        keys=("run", "entry"),
+        rules=(
+            none_where(
+                "evidence_names_nobody",
+                "contains(evidence, '@')",
+                "evidence holds keys, rules and weights: an address in it would be published",
+            ),
+            none_from(
+                "merged_customers_are_gone",
+                "with said as (select customer_id, run, entry, false as went from {table} union all"
+                " select other_customer_id, run, entry, true from {table} where event = 'merged'),"
+                " newest as (select * from said"
+                " qualify row_number() over (partition by customer_id order by run desc, entry desc) = 1)"
+                " select customer_id from newest where went and customer_id in (select customer_id from marts.dim_customers)",
+                "A customer that went in a merge is no customer, unless a later split brought it back: else two hold what"
+                " is one's",
             ),
         ),
         optional=True,

@@ -301,6 +301,12 @@ WAREHOUSE = {
         " 'GB' as country_code, 'private' as account_type, 1 as record_count, timestamp '2023-01-01' as first_known_at"
         " from range(1, 21) as numbers (i)"
     ),
+    "marts.identity_journal": (
+        "select run, entry, event, customer_id, other_customer_id, evidence from staging.stg_identity__journal"
+        " union all values (1, 90, 'merged', '0000000000000001', '00000000000000ff', '{}'),"
+        " (2, 1, 'merged', '0000000000000001', '0000000000000003', '{}'),"
+        " (3, 1, 'restored', '0000000000000003', '0000000000000001', '{}')"
+    ),
     "marts.fct_orders": (
         "select 'k' || i as order_key, 'shop' as source, lpad(lower(to_hex(1 + i % 20)), 16, '0') as customer_id,"
         " timestamp '2024-02-20' as ordered_at, timestamp '2024-02-20' as known_at, 1 as line_count, 2.0 as units,"

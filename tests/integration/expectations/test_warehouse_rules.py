@@ -141,6 +141,10 @@ BREAKS: dict[str, dict[str, str]] = {
     "marts.customer_identifiers": {
         "customer_as_resolved": "update {0} set customer_id = '0000000000000009' where identifier_id = 5"
     },
+    "marts.identity_journal": {
+        "evidence_names_nobody": 'update {0} set evidence = \'{{"email": "ann@example.com"}}\' where entry = 1',
+        "merged_customers_are_gone": "delete from {0} where run = 3",
+    },
     "marts.fct_orders": {
         "has_rows": "delete from {0}",
         "ordered_before_known": "update {0} set known_at = ordered_at - interval 1 day",
