@@ -68,8 +68,8 @@ problems as (
     {%- endfor %}
 ),
 
--- What is only unusual is used all the same: numbers that no plan has assigned, codes that the list does not know, towns
--- that it calls otherwise.
+-- What is only unusual is used all the same: numbers that no plan has assigned, codes that the list does not know,
+-- towns that it calls otherwise.
 marked as (
     select
         delivery_id,

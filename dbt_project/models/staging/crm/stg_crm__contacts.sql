@@ -17,7 +17,9 @@ renamed as (
         {{ email_problem("emails", "source.email") }} as email_problem,
         {{ parsed_phone("phones", "source.phone", "countries.calling_code", "countries.trunk_prefix") }} as phone,
         nullif(trim(source.phone), '') as phone_given,
-        {{ phone_problem("phones", "source.phone", "countries.calling_code", "countries.trunk_prefix") }} as phone_problem,
+        {{ phone_problem(
+            "phones", "source.phone", "countries.calling_code", "countries.trunk_prefix"
+        ) }} as phone_problem,
         {{ person_name("coalesce(source.given_name, " ~ split_name("source.full_name", "given") ~ ")") }} as given_name,
         {{ person_name("coalesce(source.surname, " ~ split_name("source.full_name", "family") ~ ")") }} as surname,
         genders.value as gender,

@@ -14,7 +14,9 @@ renamed as (
         {{ parsed_email("emails", "source.email") }} as email,
         {{ email_problem("emails", "source.email") }} as email_problem,
         {{ parsed_phone("phones", "source.phone", "countries.calling_code", "countries.trunk_prefix") }} as phone,
-        {{ phone_problem("phones", "source.phone", "countries.calling_code", "countries.trunk_prefix") }} as phone_problem,
+        {{ phone_problem(
+            "phones", "source.phone", "countries.calling_code", "countries.trunk_prefix"
+        ) }} as phone_problem,
         {{ category("statuses", "source.status") }} as status,
         upper(trim(source.currency)) as currency,
         country_names.country_code,
