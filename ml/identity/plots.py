@@ -132,8 +132,9 @@ def cluster_sizes(sizes: Mapping[int, int]) -> bytes:
                 fontsize=9.5,
                 color=INK,
             )
-    # One large bar must not hide the few large customers.
-    axes.set_yscale("log")
+    # One large bar must not hide the few large customers. Nobody has no logarithm.
+    if any(counts):
+        axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.yaxis.minorticks_off()
     axes.set_ylim(0.7, max([10, *counts]) * 2.5)
