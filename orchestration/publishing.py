@@ -69,7 +69,7 @@ DAILY: Mapping[str, tuple[tuple[str, ...], str]] = {
                 count(*) filter (where event_name = 'Product Viewed') as product_views,
                 count(*) filter (where event_name = 'Product Added') as cart_additions
             from marts.fct_web_events
-            where not is_bot
+            where not is_bot and is_tracked
             group by occurred_on
         )
 

@@ -166,6 +166,37 @@ def test_too_few_customers_are_refused_with_a_reason_and_no_scores(build, home, 
 
 
 @pytest.mark.usefixtures("few_resamples")
+def test_who_may_not_be_profiled_is_in_no_training_set_and_has_no_score(build, home, history, tmp_path):
+    """Today's permission holds for the past: the model is the one that would be, had they never been."""
+    objected = history["customer_id"].str[-1].isin(["1", "2", "3"])
+    other = Home.create(tmp_path / "other", "Europe/London", "GBP")
+    connection = build()
+    connection.execute(
+        "update marts.customer_permissions set may_be_profiled = false where customer_id[-1] in ('1', '2', '3')"
+    )
+
+    report = churn.refresh(connection, home)
+
+    assert report.status == "trained"
+    assert report == churn.refresh(build(orders=history[~objected]), other)
+    scored = set(scores_of(home)["customer_id"])
+    assert scored
+    assert not scored & set(history[objected]["customer_id"])
+
+
+def test_where_nobody_may_be_profiled_it_says_so(build, home):
+    connection = build()
+    connection.execute("update marts.customer_permissions set may_be_profiled = false")
+
+    report = churn.refresh(connection, home)
+
+    assert report.status == "refused"
+    assert "none of 900 customers may be profiled" in report.explanation
+    assert not (home.state / "scores").exists()
+    assert not home.models.exists()
+
+
+@pytest.mark.usefixtures("few_resamples")
 def test_where_recency_is_as_good_its_scores_are_used(build, home, history):
     """Everyone buys at one rate until they drop out: nothing but recency tells who is gone."""
     generator = np.random.default_rng(3)

@@ -106,6 +106,31 @@ def test_too_few_customers_are_refused_with_a_reason_and_no_scores(build, home, 
     assert not (home.state / "scores").exists()
 
 
+def test_who_may_not_be_profiled_is_in_no_cluster(build, home, history, tmp_path):
+    objected = history["customer_id"].str[-1].isin(["1", "2", "3"])
+    other = Home.create(tmp_path / "other", "Europe/London", "GBP")
+    connection = build()
+    connection.execute(
+        "update marts.customer_permissions set may_be_profiled = false where customer_id[-1] in ('1', '2', '3')"
+    )
+
+    report = clusters.refresh(connection, home)
+
+    assert report.status == "trained"
+    assert report == clusters.refresh(build(orders=history[~objected]), other)
+
+
+def test_where_nobody_may_be_profiled_it_says_so(build, home):
+    connection = build()
+    connection.execute("update marts.customer_permissions set may_be_profiled = false")
+
+    report = clusters.refresh(connection, home)
+
+    assert (report.status, report.k) == ("refused", None)
+    assert "none of 900 customers may be profiled" in report.explanation
+    assert not (home.state / "scores").exists()
+
+
 HIGH = {"average_order_value": 200.0, "frequency": 6.0, "sessions_90": 8.0}
 
 
