@@ -116,6 +116,8 @@ def choose(
     if budget is None:
         budget = max(PAIRS_MIN, PAIRS_PER_RECORD * records)
     wanted = list(candidates(columns))
+    if not wanted or records < 2:
+        return []
     limit = int(budget * _RULE_SHARE)
     measured = [(keys, *_measure(connection, table, keys, budget=limit)) for keys in wanted]
     finds = _simulate(connection, table, columns, wanted)

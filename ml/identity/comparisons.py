@@ -244,6 +244,14 @@ def _email(*, with_surname: bool) -> Comparison:
     agrees = ("email",)
     own_digits = "length(email_digits_l) >= 2"
     kin = f"email_digits_l = email_digits_r and {own_digits}"
+    slip = (
+        "length(email_local_l) > 4 and length(email_local_r) > 4"
+        " and jaro_winkler_similarity(email_l, email_r) >= 0.9 and levenshtein(email_l, email_r) <= 2"
+    )
+    explained = (
+        f"(email_digits_l is distinct from email_digits_r and email_domain_l <> email_domain_r and {slip})"
+        f" or (email_key_l = email_key_r and email_l <> email_r and not coalesce({own_digits}, false))"
+    )
     related = "jaro_winkler_similarity(email_local_l, email_local_r) >= 0.85"
     if with_surname:
         related += (
@@ -252,7 +260,7 @@ def _email(*, with_surname: bool) -> Comparison:
         )
     return Comparison(
         "email",
-        "email_l is null or email_r is null",
+        f"email_l is null or email_r is null or {explained}",
         (
             Level("equal", "email_l = email_r", 0.7, 1e-5, agrees, "email"),
             Level(
@@ -262,16 +270,16 @@ def _email(*, with_surname: bool) -> Comparison:
                 1e-6,
                 agrees,
             ),
-            Level(
-                "slip",
-                "length(email_local_l) > 4 and length(email_local_r) > 4"
-                " and jaro_winkler_similarity(email_l, email_r) >= 0.9 and levenshtein(email_l, email_r) <= 2",
-                0.05,
-                1e-5,
-                agrees,
-            ),
+            Level("slip", f"{slip} and email_digits_l is not distinct from email_digits_r", 0.05, 1e-6, agrees),
             Level("digits equal, names related", f"{kin} and ({related})", 0.02, 1e-5, agrees),
-            Level("name parts equal, elsewhere", "email_key_l = email_key_r", 0.02, 1e-4),
+            # Emails of two who share a name are as near to each other as a slip: only their domain says more.
+            Level(
+                "slip, or other digits, at the same domain",
+                f"{slip} and email_domain_l = email_domain_r",
+                0.02,
+                1e-3,
+                frequency="email_domain",
+            ),
             Level("else", "else", 0.16, 0.9998),
         ),
     )

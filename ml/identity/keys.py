@@ -136,8 +136,8 @@ def prepare(
     if "full_name" in columns:
         held = [pair for pair in held if pair[0] not in ("given_name", "surname", "full_name")]
         held += [("given_name", "given"), ("surname", "surname")]
-    counts = ", ".join(f"count({key})" for _, key in held)
-    [row] = connection.execute(f"select count(*), count(distinct source), {counts} from {out}").fetchall()
+    counts = "".join(f", count({key})" for _, key in held)
+    [row] = connection.execute(f"select count(*), count(distinct source){counts} from {out}").fetchall()
     present = tuple(name for (name, _), count in zip(held, row[2:], strict=True) if count)
     return Prepared(out, present, has_source=row[1] > 1, records=row[0])
 
@@ -148,7 +148,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "full_name": ("given", "given_first", "given_roots", "given_sound", "surname", "surname_sound"),
     "date_of_birth": ("dob_year", "dob"),
     "gender": ("gender",),
-    "email": ("email", "email_local", "email_key", "email_digits"),
+    "email": ("email", "email_local", "email_domain", "email_key", "email_digits"),
     "phone": ("phone",),
     "address": ("address", "street", "house"),
     "city": ("city",),

@@ -181,7 +181,7 @@ def test_several_columns_are_joined(connection: duckdb.DuckDBPyConnection) -> No
 
 def test_a_missing_column_is_named_with_those_that_are_there(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("create table raw as select 1 as id, 'Anne' as first")
-    with pytest.raises(ColumnsError, match="no column frist.*id, first"):
+    with pytest.raises(ColumnsError, match=r"no column frist.*id, first"):
         prepare(connection, "raw", id_column="id", columns={"given_name": ["frist"]}, out="keys")
     with pytest.raises(ColumnsError, match="no column key"):
         prepare(connection, "raw", id_column="key", columns={"given_name": ["first"]}, out="keys")
