@@ -16,8 +16,8 @@ PARTS: tuple[Literal["accepted", "superseded", "rejected", "erased"], ...] = (
 )
 """What becomes of a row, from the bottom of a bar upwards."""
 
-WIDTH, HEIGHT = 760, 120
-_TOP, _BOTTOM, _LEFT = 14, 18, 4
+WIDTH, HEIGHT = 760, 136
+_TOP, _BOTTOM, _LEFT = 24, 24, 4
 _LEAST = 2.0  # units high: few rejected rows among very many must be seen
 
 
@@ -33,15 +33,15 @@ def delivery_bars(deliveries: Sequence[Delivered], title: str) -> str:
     end = _LEFT + len(deliveries) * step
     if end > 200:
         dates = (
-            f'<text x="{_LEFT}" y="{HEIGHT - 4}">{first}</text>'
-            f'<text x="{end:.0f}" y="{HEIGHT - 4}" text-anchor="end">{last}</text>'
+            f'<text x="{_LEFT}" y="{HEIGHT - 6}">{first}</text>'
+            f'<text x="{end:.0f}" y="{HEIGHT - 6}" text-anchor="end">{last}</text>'
         )
     else:
-        dates = f'<text x="{_LEFT}" y="{HEIGHT - 4}">{first} to {last}</text>'
+        dates = f'<text x="{_LEFT}" y="{HEIGHT - 6}">{first} to {last}</text>'
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}">'
         f'<line x1="0" x2="{WIDTH}" y1="{base}" y2="{base}" stroke="var(--line)"/>'
-        f'<text x="{_LEFT}" y="10">{most:,} rows at most</text>{bars}{dates}</svg>'
+        f'<text x="{_LEFT}" y="16">{most:,} rows at most</text>{bars}{dates}</svg>'
     )
 
 

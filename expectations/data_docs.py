@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 import shutil
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from core.files import write_atomically
@@ -46,11 +47,12 @@ td p { margin: 0 0 .2rem; } nav { margin-bottom: .6rem; }
 table { border-collapse: collapse; margin: .5rem 0 1rem; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem; text-align: left; vertical-align: top; }
 th { background: var(--field); font-weight: 600; } .number { text-align: right; font-variant-numeric: tabular-nums; }
-td.number { white-space: nowrap; }
+td.number, .good, .warn, .bad, time { white-space: nowrap; } span.change { white-space: normal; }
 svg { display: block; width: 100%; max-width: 760px; height: auto; margin: .4rem 0; } svg text { fill: var(--dim); font-size: 11px; }
 .legend span { display: inline-block; margin-right: 1rem; white-space: nowrap; }
 .legend i { display: inline-block; width: .8em; height: .8em; margin-right: .35em; border-radius: 2px; }
 @media (max-width: 44rem) {
+  svg text { font-size: 20px; }
   thead { display: none; } tr { display: block; border: 1px solid var(--line); border-radius: 6px; margin: .6rem 0;
     padding: .3rem .1rem; } td, td.number { display: flex; justify-content: space-between; gap: 1rem; border: 0;
     text-align: right; white-space: normal; padding: .15rem .6rem; } td:empty, td.zero { display: none; }
@@ -103,7 +105,7 @@ def _index(found: Sequence[TableResult], known: Quality) -> str:
     ]
     if failed:
         rows = [
-            (_table_link(check.table), _verdict(check), _text(check.name), _text(_counted(check)), _text(_why(check)))
+            (_table_link(check.table), _verdict(check), _text(check.name), _text(check.found), _text(_why(check)))
             for check in failed
         ]
         body += [
@@ -126,8 +128,9 @@ def _line(result: TableResult) -> tuple[str, ...]:
         said = ", ".join(f"{_verdict(check)} {_text(check.name)}" for check in failed)
     else:
         said = '<span class="good">✔</span>'
-    passed = f"{len(result.checks) - len(failed)} of {len(result.checks)}"
-    return _table_link(result.table), passed, f"{result.as_of:%Y-%m-%d}", said
+    passed = sum(check.passed and not check.skipped for check in result.checks)
+    looked = sum(not check.skipped for check in result.checks)
+    return _table_link(result.table), f"{passed} of {looked}" if looked else "", _day(result.as_of), said
 
 
 # One table's checks
@@ -138,7 +141,7 @@ def _table_page(result: TableResult) -> str:
         (
             _verdict(check),
             _text(check.name),
-            _text(_counted(check)),
+            _text(check.found),
             f"<p>{_text(check.description)}.</p>{_reason(check)}{_examples(check)}",
         )
         for check in sorted(result.checks, key=lambda check: (check.passed, check.severity))
@@ -161,14 +164,6 @@ def _verdict(check: CheckResult) -> str:
     return '<span class="bad" title="error">✘ error</span>'
 
 
-def _counted(check: CheckResult) -> str:
-    if check.detail:
-        return check.detail
-    if not check.unexpected:
-        return "" if check.passed else "the whole table"
-    return f"{check.unexpected:,}" + (f" of {check.checked:,} rows" if check.unexpected <= check.checked else "")
-
-
 def _why(check: CheckResult) -> str:
     return f"{check.description}. {check.reason}" if check.reason else f"{check.description}."
 
@@ -178,10 +173,7 @@ def _reason(check: CheckResult) -> str:
 
 
 def _examples(check: CheckResult) -> str:
-    if not check.examples:
-        return ""
-    listed = "".join(f"<li>{_text(' / '.join(map(str, key)))}</li>" for key in check.examples)
-    return f"<ul>{listed}</ul>"
+    return f"<ul>{''.join(f'<li>{_text(row)}</li>' for row in check.rows)}</ul>" if check.rows else ""
 
 
 # Deliveries
@@ -203,7 +195,7 @@ def deliveries_page(known: Quality) -> str:
             f"{len(table.deliveries):,}",
             f"{table.total('read'):,}",
             *(f"{table.total(part):,}" for part in PARTS),
-            f"{table.deliveries[-1].received_at:%Y-%m-%d}",
+            _day(table.deliveries[-1].received_at),
         )
         for table in known.tables
     ]
@@ -222,7 +214,7 @@ def _deliveries_of(table: TableDeliveries) -> str:
     rows = [
         (
             f"{one.sequence}",
-            f"{one.received_at:%Y-%m-%d}" + (' <span class="dim">history</span>' if one.historical else ""),
+            _day(one.received_at) + (' <span class="dim">history</span>' if one.historical else ""),
             *(f"{int(getattr(one, part)):,}" for part in ("read", *PARTS)),
             _noted(one),
         )
@@ -243,7 +235,7 @@ def _deliveries_of(table: TableDeliveries) -> str:
 def _noted(one: Delivered) -> str:
     said = [f"{_text(reason.said)}: {reason.number:,}" for reason in one.rejected_because]
     said += [
-        f'<span class="{"warn" if change.severity == "warning" else "dim"}">columns: {_text(change.said)}</span>'
+        f'<span class="change {"warn" if change.severity == "warning" else "dim"}">columns: {_text(change.said)}</span>'
         for change in one.changes
     ]
     said += [f'<span class="dim">{_text(notice)}</span>' for notice in one.notices]
@@ -312,6 +304,10 @@ def _table(
 
 def _table_link(table: str) -> str:
     return f'<a href="tables/{html.escape(table)}.html">{html.escape(table)}</a>'
+
+
+def _day(moment: datetime) -> str:
+    return f"<time>{moment:%Y-%m-%d}</time>"
 
 
 def _text(said: object) -> str:

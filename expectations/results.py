@@ -31,6 +31,7 @@ class CheckResult:
         detail: what to know beside the counts: why it was skipped, or could not be evaluated.
         description: what holds when it passes.
         reason: why a failing warning is no error; None for errors.
+        of_rows: whether `unexpected` counts rows of the table; else deliveries, columns, groups or the whole table.
     """
 
     table: str
@@ -44,6 +45,25 @@ class CheckResult:
     detail: str = ""
     description: str = ""
     reason: str | None = None
+    of_rows: bool = True
+
+    @property
+    def found(self) -> str:
+        """How much breaks the rule, for people: so many of so many rows, or what it is about. Empty if nothing does."""
+        if self.detail:
+            return self.detail
+        if self.of_rows and self.unexpected:
+            return f"{self.unexpected:,} of {self.checked:,} rows"
+        if self.passed:
+            return ""
+        said = "; ".join(" / ".join(map(str, key)) for key in self.examples)
+        more = self.unexpected - len(self.examples)
+        return (f"{said} and {more:,} more" if more > 0 else said) if said else "the whole table"
+
+    @property
+    def rows(self) -> list[str]:
+        """The rows that are told as examples, by their keys."""
+        return [" / ".join(map(str, key)) for key in self.examples] if self.of_rows else []
 
     @property
     def blocks(self) -> bool:

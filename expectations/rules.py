@@ -52,6 +52,7 @@ class Rule:
             the table as a whole does.
         share: the rule passes as long as at least this share of the rows keeps it.
         reason: why a failure is a warning and no error; a rule without one is an error.
+        of_rows: whether what is counted are rows; else deliveries, columns, groups of rows or the table as a whole.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Rule:
     names: str | None = None
     share: float = 1.0
     reason: str | None = None
+    of_rows: bool = True
 
     def __post_init__(self) -> None:
         if self.reason is not None and not self.reason.strip():
@@ -195,17 +197,19 @@ def form_rules(columns: Sequence[str], *, raw: bool) -> list[Rule]:
 
 def has_rows() -> Rule:
     """The table holds at least one row."""
-    return Rule("has_rows", "The table holds at least one row", "case when count(*) = 0 then 1 else 0 end")
+    return Rule(
+        "has_rows", "The table holds at least one row", "case when count(*) = 0 then 1 else 0 end", of_rows=False
+    )
 
 
 def never(name: str, condition: str, description: str, *, reason: str | None = None) -> Rule:
     """The table as a whole does not meet `condition`: SQL with aggregates."""
-    return Rule(name, description, f"case when {condition} then 1 else 0 end", reason=reason)
+    return Rule(name, description, f"case when {condition} then 1 else 0 end", reason=reason, of_rows=False)
 
 
 def none_from(name: str, query: str, description: str, *, share: float = 1.0, reason: str | None = None) -> Rule:
     """`query` returns no row. What it selects names what is wrong: keys, counts and names of columns alone."""
-    return Rule(name, description, f"(select count(*) from ({query}))", query, share, reason)
+    return Rule(name, description, f"(select count(*) from ({query}))", query, share, reason, "{keys}" in query)
 
 
 # Rules of the lake that need no file

@@ -201,6 +201,7 @@ def _check_result(
         _examples(connection, suite, rule) if not result.success else (),
         description=rule.description,
         reason=rule.reason,
+        of_rows=rule.of_rows,
     )
 
 
@@ -238,6 +239,7 @@ def _unevaluated(suite: Suite, rule: Rule, detail: str) -> CheckResult:
         detail=detail,
         description=rule.description,
         reason=rule.reason,
+        of_rows=rule.of_rows,
     )
 
 
@@ -253,6 +255,7 @@ def _skipped(suite: Suite, rule: Rule) -> CheckResult:
         detail=NO_DATA,
         description=rule.description,
         reason=rule.reason,
+        of_rows=rule.of_rows,
     )
 
 

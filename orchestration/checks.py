@@ -88,10 +88,9 @@ def check_name(expectation: str) -> str:
 
 def describe(result: "CheckResult") -> str:
     """A failed check in one line: the table, the rule, how many rows and the keys of a few."""
-    rows = ", ".join(" row ".join(map(str, key)) for key in result.examples)
-    counted = f"{result.unexpected:,} of {result.checked:,} rows" if result.unexpected else "the whole table"
-    detail = result.detail or f"{counted}{f', among them {rows}' if rows else ''}"
-    return f"check {result.name} on {result.table} failed: {detail}. What depends on it was not built"
+    rows = ", ".join(" row ".join(map(str, key)) for key in result.examples) if result.of_rows else ""
+    among = f", among them {rows}" if rows else ""
+    return f"check {result.name} on {result.table} failed: {result.found}{among}. What depends on it was not built"
 
 
 def _count(shop: Workshop, result: "CheckResult") -> None:

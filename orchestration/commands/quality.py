@@ -120,16 +120,12 @@ def _checks(known: Quality) -> Iterator[str]:
 
 
 def _failed(check: CheckResult) -> Iterator[str]:
-    counted = f"{check.unexpected:,}" + (
-        f" of {check.checked:,} rows" if check.unexpected <= check.checked and check.checked > 1 else ""
-    )
-    found = check.detail or (counted if check.unexpected else "the whole table")
-    yield f"  {_MARKS[check.severity]} {check.severity} {check.table} {check.name}: {found}"
+    yield f"  {_MARKS[check.severity]} {check.severity} {check.table} {check.name}: {check.found}"
     yield f"      {check.description}"
     if check.reason is not None:
         yield f"      only a warning: {check.reason}"
-    if check.examples:
-        yield f"      among them: {'; '.join(' / '.join(map(str, key)) for key in check.examples)}"
+    if check.rows:
+        yield f"      among them: {'; '.join(check.rows)}"
 
 
 def _because(counts: tuple[Count, ...], lead: str) -> str:
