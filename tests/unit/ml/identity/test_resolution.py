@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -46,6 +47,7 @@ class World:
             return given
 
         with duckdb.connect() as connection:
+            connection.execute("set threads = 1")
             connection.execute("create table records (record_id varchar)")
             connection.execute(
                 "create table links (record_l varchar, record_r varchar, match_weight double, match_probability double)"
@@ -72,7 +74,9 @@ class World:
                 ("carried", carried),
             ):
                 if given:
-                    connection.executemany(f"insert into {table} values ({', '.join('?' * len(given[0]))})", given)
+                    columns = {f"c{number}": list(values) for number, values in enumerate(zip(*given, strict=True))}
+                    connection.register("given", pa.table(columns))
+                    connection.execute(f"insert into {table} from given")
 
             def conflicts(pairs: str, out: str) -> None:
                 connection.execute(
@@ -80,11 +84,10 @@ class World:
                     create or replace temp table {out} as
                     select pairs.record_l, pairs.record_r, 'names' as reason
                     from {pairs} as pairs
-                    where exists (
-                        from apart
-                        where (apart.record_l, apart.record_r) = (pairs.record_l, pairs.record_r)
-                            or (apart.record_r, apart.record_l) = (pairs.record_l, pairs.record_r)
-                    )
+                    semi join (
+                        select record_l, record_r from apart union all select record_r, record_l from apart
+                    ) as apart
+                        on (apart.record_l, apart.record_r) = (pairs.record_l, pairs.record_r)
                     """
                 )
 
