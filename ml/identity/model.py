@@ -110,7 +110,7 @@ def train(
         say("Estimate how often records of one person agree")
         pairs = _training_pairs(connection, chosen, rules, prepared.records, seed)
     fitted = fit(chosen, pairs, shares, records=prepared.records)
-    threshold, precision, recall = choose_threshold(fitted.weights, fitted.probabilities)
+    threshold, precision, recall = choose_threshold(fitted.weights, fitted.probabilities, pairs.left, pairs.right)
     return IdentityModel(
         columns=prepared.columns,
         settings=settings(chosen, rules, prior=fitted.prior, m=fitted.m, u=fitted.u),
@@ -132,11 +132,15 @@ class Pairs:
         levels: pairs x comparisons; 0 where nothing can be said, else 1 + position of the level, highest first.
         rarity: comparison position -> for each pair log2 of 1 / term frequency, at the levels that use one.
         scale: matches in all pairs for each match in these; 1 unless they are a sample.
+        left: number of the one record, from 0, in the order of ids; only where the pairs are no sample.
+        right: number of the other record.
     """
 
     levels: NDArray[np.int8]
     rarity: Mapping[int, NDArray[np.float32]]
     scale: float
+    left: NDArray[np.int64] | None = None
+    right: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -231,27 +235,72 @@ def conflicting(chosen: Sequence[Comparison], levels: NDArray[np.int8]) -> NDArr
     return flags
 
 
-def choose_threshold(weights: NDArray[np.float64], probabilities: NDArray[np.float64]) -> tuple[float, float, float]:
-    """The match weight with the largest expected F1, and the precision and recall that are expected there.
+THRESHOLDS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0)
+"""Match weights in bits that are tried: from even odds to 99.2 %."""
 
-    With p the model's own probabilities, the pairs above a threshold hold sum(p) matches in expectation, and all pairs
-    hold the sum over all: that gives precision, recall and F1 without a label. The maximum is at about half of the F1
-    reached (Lipton, Elkan and Naryanaswamy 2014, "Optimal thresholding of classifiers to maximize F1"), so never above
-    one half: as one wrong link merges two whole customers, the threshold is not let below one half either.
+_NEAR_BEST = 0.01  # of expected F1
+
+
+def choose_threshold(
+    weights: NDArray[np.float64],
+    probabilities: NDArray[np.float64],
+    left: NDArray[np.int64] | None = None,
+    right: NDArray[np.int64] | None = None,
+) -> tuple[float, float, float]:
+    """The match weight with the largest expected F1 of the persons it makes, with expected precision and recall of pairs.
+
+    With p the model's own probabilities, any set of pairs holds sum(p) matches in expectation, and all pairs hold the
+    sum over all: that gives precision, recall and F1 without a label. For single pairs the best threshold is half of
+    the F1 reached (Lipton, Elkan and Naryanaswamy 2014, "Optimal thresholding of classifiers to maximize F1"). But
+    links are followed: where persons have many records, a link that few others support puts whole groups together, and
+    links that are left out are made up for by others. So each threshold is tried on the groups that it makes. A pair
+    inside of a group counts by its own p if it was scored; all others are taken to be right as often as the group's
+    scored ones. The groups here are made of links alone; resolution also heeds conflicts and weak bridges, so that a
+    lower threshold does less harm than it looks: the lowest that is nearly best is taken. Where the pairs are a sample there are no groups to be seen, and even odds it is: never less, as one
+    wrong link merges two customers.
+
+    Args:
+        left: with `right`, the numbers of each pair's records, from 0.
     """
     import numpy as np
 
     if not len(weights):
         return 0.0, 1.0, 1.0
-    order = np.argsort(-weights, kind="stable")
-    ordered = np.cumsum(probabilities[order])
-    everything = float(ordered[-1])
-    threshold = 0.0
-    kept = int(np.searchsorted(-weights[order], -threshold, side="right"))
-    matches = float(ordered[kept - 1]) if kept else 0.0
-    precision = matches / kept if kept else 1.0
+    everything = float(probabilities.sum())
+    threshold = THRESHOLDS[0]
+    if left is not None and right is not None:
+        f1 = [_grouped_f1(weights >= tried, probabilities, left, right) for tried in THRESHOLDS]
+        threshold = next(
+            tried for tried, reached in zip(THRESHOLDS, f1, strict=True) if reached >= max(f1) - _NEAR_BEST
+        )
+    kept = weights >= threshold
+    matches = float(probabilities[kept].sum())
+    precision = matches / int(kept.sum()) if kept.any() else 1.0
     recall = matches / everything if everything > 0 else 1.0
     return threshold, precision, recall
+
+
+def _grouped_f1(
+    linked: NDArray[np.bool_], probabilities: NDArray[np.float64], left: NDArray[np.int64], right: NDArray[np.int64]
+) -> float:
+    """Expected F1 over the pairs inside of the groups that links make."""
+    import numpy as np
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    count = int(max(left.max(), right.max())) + 1
+    linked = linked & (probabilities > 0)
+    graph = coo_matrix((np.ones(int(linked.sum()), dtype=np.int8), (left[linked], right[linked])), shape=(count, count))
+    groups, group = connected_components(graph, directed=False)
+    sizes = np.bincount(group, minlength=groups).astype(float)
+    inside = group[left] == group[right]
+    scored = np.bincount(group[left[inside]], minlength=groups)
+    matches = np.bincount(group[left[inside]], weights=probabilities[inside], minlength=groups)
+    pairs = sizes * (sizes - 1) / 2
+    share = np.divide(matches, scored, out=np.zeros(groups), where=scored > 0)
+    unscored = float(((pairs - scored) * share).sum())
+    found = float(matches.sum()) + unscored
+    return 2 * found / max(float(pairs.sum()) + float(probabilities.sum()) + unscored, 1e-9)
 
 
 def settings(
@@ -387,8 +436,15 @@ def _training_pairs(
             f"case when round(mw_{name}) in ({', '.join(rare)}) then mw_tf_adj_{name} + {_CODE} + mw_{name} else 0 end::float"
             f" as rarity_{position}"
         )
+    joins = ""
+    if scale == 1.0:
+        connection.execute(
+            "create table numbered as select record_id, row_number() over (order by record_id) - 1 as number from keyed"
+        )
+        joins = " inner join numbered as l on l.record_id = record_id_l inner join numbered as r on r.record_id = record_id_r"
+        columns += ["l.number as number_l", "r.number as number_r"]
     found = connection.execute(
-        f"select {', '.join(columns)} from {predicted.physical_name} {where} order by record_id_l, record_id_r"
+        f"select {', '.join(columns)} from {predicted.physical_name} {joins} {where} order by record_id_l, record_id_r"
     ).fetchnumpy()
     api.delete_tables_created_by_splink_from_db()
     return Pairs(
@@ -397,6 +453,8 @@ def _training_pairs(
         ),
         rarity={position: np.asarray(found[f"rarity_{position}"], dtype=np.float32) for position in with_frequency},
         scale=scale,
+        left=np.asarray(found["number_l"], dtype=np.int64) if joins else None,
+        right=np.asarray(found["number_r"], dtype=np.int64) if joins else None,
     )
 
 
