@@ -8,7 +8,6 @@ contents (`expectations.results`), so that none can get in.
 from __future__ import annotations
 
 import html
-import shutil
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -78,8 +77,6 @@ def write(home: Home, found: Sequence[TableResult]) -> Path:
     wanted = {page(home, result.table) for result in found}
     for other in set(tables.glob("*.html")) - wanted:
         other.unlink()
-    for leftover in ("raw", "marts"):  # of an earlier version
-        shutil.rmtree(folder(home) / leftover, ignore_errors=True)
     for result in found:
         write_atomically(page(home, result.table), _table_page(result))
     write_atomically(folder(home) / "deliveries.html", deliveries_page(known))
@@ -146,12 +143,10 @@ def _table_page(result: TableResult) -> str:
         )
         for check in sorted(result.checks, key=lambda check: (check.passed, check.severity))
     ]
-    body = (
-        f'<nav><a href="../index.html">Data docs</a></nav>'
-        f'<p class="dim">{len(result.checks)} checks, as of {result.as_of:%Y-%m-%d %H:%M} UTC.</p>'
-        + _table(("", "check", "found", "what it demands"), rows, wide=(3,))
+    body = f'<p class="dim">{len(result.checks)} checks, as of {result.as_of:%Y-%m-%d %H:%M} UTC.</p>' + _table(
+        ("", "check", "found", "what it demands"), rows, wide=(3,)
     )
-    return _page(result.table, body, after_title=True)
+    return _page(result.table, body, way_back="../index.html")
 
 
 def _verdict(check: CheckResult) -> str:
@@ -181,14 +176,13 @@ def _examples(check: CheckResult) -> str:
 
 def deliveries_page(known: Quality) -> str:
     """The page that shows what each source delivered over time, and what became of it."""
-    body = ['<nav><a href="index.html">Data docs</a></nav>']
-    body.append(
+    body = [
         "<p>Every row read is accepted, superseded (something newer or earlier stands for it), rejected into quarantine"
         " with a reason, or erased at a person's request.</p>"
-    )
+    ]
     if not known.tables:
         body.append("<p>Nothing was delivered yet.</p>")
-        return _page("Deliveries", "".join(body), after_title=True)
+        return _page("Deliveries", "".join(body), way_back="index.html")
     overview = [
         (
             f'<a href="#{table.full_name}">{table.full_name}</a>',
@@ -206,7 +200,7 @@ def deliveries_page(known: Quality) -> str:
     body.append(_legend())
     body += map(_deliveries_of, known.tables)
     body.append(_contact_points(known))
-    return _page("Deliveries", "".join(body), after_title=True)
+    return _page("Deliveries", "".join(body), way_back="index.html")
 
 
 def _deliveries_of(table: TableDeliveries) -> str:
@@ -314,13 +308,11 @@ def _text(said: object) -> str:
     return html.escape(str(said))
 
 
-def _page(title: str, body: str, *, after_title: bool = False) -> str:
-    nav, rest = "", body
-    if after_title and body.startswith("<nav>"):
-        nav, rest = body[: body.index("</nav>") + 6], body[body.index("</nav>") + 6 :]
+def _page(title: str, body: str, *, way_back: str | None = None) -> str:
+    nav = f'<nav><a href="{way_back}">Data docs</a></nav>' if way_back else ""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>"
-        f"<body>{nav}<h1>{html.escape(title)}</h1>{rest}</body></html>\n"
+        f"<body>{nav}<h1>{html.escape(title)}</h1>{body}</body></html>\n"
     )

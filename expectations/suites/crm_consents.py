@@ -21,7 +21,7 @@ RULES = (
         "lower(trim(lawful_basis))",
         ("consent", "legitimate_interest", "contract", "soft_opt_in"),
         name="lawful_basis_known",
-        reason="A basis outside the list allows nothing, so nobody is mailed because of it.",
+        reason="Another word is read as implied: it never stands for a consent that the person gave.",
     ),
     none_where(
         "suppression_is_a_refusal",
