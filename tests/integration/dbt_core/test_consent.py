@@ -16,7 +16,7 @@ from core.settings import Settings
 from tests.integration.dbt_core.shop import Shop
 
 AS_OF = datetime(2011, 7, 1, tzinfo=UTC)
-ORDERS = [
+ORDERS: list[dict[str, Any]] = [
     {"order_id": "1", "ordered_at": "2011-01-10", "email": "guest@example.com", "country": "GB", "accepts_marketing": True},
     {"order_id": "2", "ordered_at": "2011-01-10", "email": "soft@example.com", "country": "GB"},
     {"order_id": "3", "ordered_at": "2011-01-10", "email": "bought@example.com", "country": "GB"},
