@@ -6,12 +6,14 @@ appended to `home.identity`, which dbt reads. Only what changed is scored and re
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.home import Home
@@ -52,6 +54,9 @@ PRIORITIES: Mapping[str, int] = {"steward": FORCED, "customer_ref": 1, "contact_
 
 GROWTH = 10
 """A model that has learned from fewer than a tenth of the records is trained anew."""
+
+KEPT = "identity_keys"
+"""Schema of the warehouse that keeps comparison keys from run to run; like the whole warehouse, it may be deleted."""
 
 _CURVE_STEP = 0.5  # bits of match weight between two points of the threshold curve
 
@@ -151,8 +156,8 @@ def run(
 ) -> IdentityReport:
     """Decide who is who as of the clock, and write down what changed. If nothing changed, nothing is written.
 
-    Reads `intermediate.int_person_records`, `int_identity_links`, `int_identity_barred` and `lake.clock`; leaves nothing
-    in the warehouse.
+    Reads `intermediate.int_person_records`, `int_identity_links`, `int_identity_barred` and `lake.clock`; leaves
+    nothing in the warehouse but comparison keys, so that those of a record that did not change are not made again.
 
     Args:
         connection: the warehouse, open.
@@ -203,7 +208,7 @@ class _Run:
         trained, prepared = None, None
         is_all = stored is None
         if self._count("telling") > 1 and (is_all or self._count("unseen")):
-            prepared = self._prepare("telling")
+            prepared = self._prepare()
             if stored is None:
                 stored = trained = self._train(prepared, now.number)
             self._score(prepared, stored.model, is_all=is_all)
@@ -213,7 +218,7 @@ class _Run:
         with self._step("Find what changed"):
             self._find_affected(is_all=is_all)
         if prepared is None and self._value("select count(*) from affected inner join telling using (record_id)") > 1:
-            prepared = self._prepare("(select * from telling where record_id in (select record_id from affected))")
+            prepared = self._prepare()
         with self._step("Resolve"):
             resolution = self._cluster(prepared, threshold)
         with self._step("Keep ids"):
@@ -323,14 +328,72 @@ class _Run:
 
     # Scoring
 
-    def _prepare(self, records: str) -> Prepared:
-        from ml.identity.keys import prepare
+    def _prepare(self) -> Prepared:
+        """Comparison keys of all telling records. Those of records that did not change are kept in the warehouse."""
+        from ml.identity.columns import identifier_key
+        from ml.identity.keys import KEYS, Prepared, prepare
 
         with self._step("Prepare records"):
-            self.connection.execute(f"create or replace view compared as select * from {records}")
-            return prepare(
-                self.connection, "compared", id_column="record_id", columns=COLUMNS, out="identity_run_prepared"
+            kept = self._kept_keys()
+            is_kept = bool(
+                self._value(
+                    f"select count(*) from duckdb_tables() where schema_name = '{KEPT}' and table_name = '{kept}'"
+                )
             )
+            kept = f'"{self.warehouse}".{KEPT}.{kept}'
+            known = f"select record_id, content_hash from {kept}" if is_kept else "select null, null where false"
+            self._make(
+                "unprepared",
+                f"""
+                select record_id
+                from records
+                where is_telling and (record_id, content_hash) not in ({known})
+                """,
+            )
+            if not is_kept or self._count("unprepared"):
+                self.connection.execute(
+                    "create or replace view compared as"
+                    " select * from telling where record_id in (select record_id from unprepared)"
+                )
+                prepare(self.connection, "compared", id_column="record_id", columns=COLUMNS, out="identity_run_part")
+                self._keep_keys(kept, is_kept=is_kept)
+            self.connection.execute(
+                f"""
+                create or replace view identity_run_prepared as
+                select * exclude (content_hash)
+                from {kept}
+                where record_id in (select record_id from records where is_telling)
+                """
+            )
+            names = [name for name in COLUMNS if name != "full_name"]
+            keys = [KEYS[name][0] if name in KEYS else identifier_key(name) for name in names]
+            counts = self.connection.execute(
+                f"select count(*), {', '.join(f'count({key})' for key in keys)} from identity_run_prepared"
+            ).fetchall()[0]
+            held = tuple(name for name, count in zip(names, counts[1:], strict=True) if count)
+            return Prepared("identity_run_prepared", held, has_source=False, records=counts[0])
+
+    def _kept_keys(self) -> str:
+        """Name of the table of kept keys: another one whenever the code that makes them changes."""
+        from ml.identity import keys
+
+        folder = Path(keys.__file__).parent
+        made_by = [folder / name for name in ("keys.py", "nicknames.csv")]
+        return "keys_" + hashlib.sha256(b"".join(path.read_bytes() for path in made_by)).hexdigest()[:12]
+
+    def _keep_keys(self, kept: str, *, is_kept: bool) -> None:
+        part = "select part.*, records.content_hash from identity_run_part as part inner join records using (record_id)"
+        if is_kept:
+            self.connection.execute(
+                f"delete from {kept} where record_id not in (select record_id from records where is_telling)"
+                " or record_id in (select record_id from unprepared)"
+            )
+            self.connection.execute(f"insert into {kept} {part}")
+        else:
+            self.connection.execute(f'drop schema if exists "{self.warehouse}".{KEPT} cascade')
+            self.connection.execute(f'create schema "{self.warehouse}".{KEPT}')
+            self.connection.execute(f"create table {kept} as {part}")
+        self.connection.execute("drop table identity_run_part")
 
     def _train(self, prepared: Prepared, number: int) -> store.StoredModel:
         from ml.identity.model import train
