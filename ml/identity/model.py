@@ -262,8 +262,6 @@ def choose_threshold(
     Args:
         left: with `right`, the numbers of each pair's records, from 0.
     """
-    import numpy as np
-
     if not len(weights):
         return 0.0, 1.0, 1.0
     everything = float(probabilities.sum())

@@ -239,7 +239,7 @@ def historical(connection: duckdb.DuckDBPyConnection, persons: int, records_per_
     def said(text: str, unknown: float) -> str | None:
         return None if rng.random() < unknown else text
 
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for person in range(persons):
         [first], [last] = rng.choices(given, common[: len(given)]), rng.choices(surnames, common[: len(surnames)])
         year, month, day = rng.randint(1650, 1920), rng.randint(1, 12), rng.randint(1, 28)

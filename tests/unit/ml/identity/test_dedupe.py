@@ -54,7 +54,7 @@ def crowd(persons: int) -> list[tuple[str, ...]]:
         "Perry",
     ]
     towns = ["Bath", "York", "Hull", "Leeds", "Derby", "Truro"]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for person in range(persons):
         first, last = str(rng.choice(firsts)), str(rng.choice(lasts))
         born = f"{rng.integers(1930, 2000)}-{rng.integers(1, 13):02}-{rng.integers(1, 29):02}"
@@ -71,7 +71,7 @@ def write(path: Path, rows: Sequence[Sequence[str]], delimiter: str = ",") -> Pa
 
 
 def customers(path: Path) -> dict[str, str]:
-    rows = duckdb.sql(f"select id::varchar, customer_id from '{path}'").fetchall()
+    rows = duckdb.execute(f"select id::varchar, customer_id from '{path}'").fetchall()
     assert len(rows) == len(dict(rows))
     return dict(rows)
 
@@ -122,9 +122,9 @@ def test_any_delimiter(tmp_path: Path, settings: Settings, delimiter: str) -> No
 
 def test_parquet_in_and_out(tmp_path: Path, settings: Settings) -> None:
     write(tmp_path / "in.csv", PEOPLE)
-    duckdb.sql(f"copy (select * from '{tmp_path}/in.csv') to '{tmp_path}/in.parquet'")
+    duckdb.execute(f"copy (select * from '{tmp_path}/in.csv') to '{tmp_path}/in.parquet'")
     dedupe(tmp_path / "in.parquet", tmp_path / "out.parquet", id_column="id", columns=COLUMNS, settings=settings)
-    described = duckdb.sql(f"describe from '{tmp_path}/out.parquet'").fetchall()
+    described = duckdb.execute(f"describe from '{tmp_path}/out.parquet'").fetchall()
     assert [row[0] for row in described] == ["id", "customer_id", "probability"]
 
 
