@@ -124,6 +124,12 @@ def load(
         str | None,
         typer.Option(help="When this was received, if not now: a date or a time, local unless it has an offset."),
     ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TABLE.NAME=COLUMN", help="Read a column of another name as the contract's; may be repeated."
+        ),
+    ] = None,
 ) -> None:
     """Deliver files of your own to the lake, as one hand-over.
 
@@ -133,10 +139,12 @@ def load(
 
     [dim]mailwright load shop orders=orders.csv order_lines=lines.csv --historical
     mailwright load crm contacts=contacts.csv consents=consents.csv --historical
+    mailwright load crm contacts=export.csv --rename contacts.e_mail=email
     mailwright load web events=monday.jsonl events=tuesday.jsonl[/dim]
     """
     from core.clock import parse_as_of
     from core.home import open_home
+    from ingestion.matching import parse_renames
     from orchestration.loading import load_files, now, parse_tables
 
     settings = open_settings()
@@ -152,13 +160,15 @@ def load(
         received_at=moment,
         historical=historical,
         reporter=open_reporter(console),
+        renames=parse_renames(rename or []),
     )
     for table in report.tables:
         console.print(table.describe(), style="red" if table.error else None, highlight=False, soft_wrap=True)
         for notice in table.notices:
-            console.print(f"  {notice}", style="dim", highlight=False, soft_wrap=True)
+            style = "yellow" if notice in table.warnings else "dim"
+            console.print(f"  {notice}", style=style, highlight=False, soft_wrap=True)
     if report.rejected:
-        console.print(f"Rejected rows and their reasons: {home.lake / 'quarantine' / source}", soft_wrap=True)
+        console.print(f"Rejected rows and their reasons: mailwright quarantine list {source}", soft_wrap=True)
     if report.errors:
         raise typer.Exit(1)
 

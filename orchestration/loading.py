@@ -88,8 +88,12 @@ def load_files(
     received_at: datetime,
     historical: bool,
     reporter: Reporter,
+    renames: Mapping[str, Mapping[str, str]] | None = None,
 ) -> LoadReport:
     """Load one hand-over of one's own files.
+
+    Args:
+        renames: for each table, the contract's column by its name in the file.
 
     Raises:
         HomeError: the home holds a sample.
@@ -103,7 +107,9 @@ def load_files(
     from ingestion import loader
 
     with reporter.step(f"Load {source}"):
-        report = loader.load(settings, home, source, files, received_at=received_at, historical=historical)
+        report = loader.load(
+            settings, home, source, files, received_at=received_at, historical=historical, renames=renames
+        )
     _read_contact_points(settings, home, reporter)
     return report
 
@@ -112,17 +118,14 @@ def parse_tables(pairs: Sequence[str]) -> dict[str, list[Path]]:
     """Read TABLE=FILE arguments; a table may be given more than once.
 
     Raises:
-        DeliveryError: an argument is no such pair, or there is no such file.
+        DeliveryError: an argument is no such pair.
     """
     files: dict[str, list[Path]] = {}
     for pair in pairs:
         table, separator, name = pair.partition("=")
         if not (table and separator and name):
             raise DeliveryError(f"{pair!r} is not TABLE=FILE, for example orders=orders.csv")
-        path = Path(name).expanduser()
-        if not path.is_file():
-            raise DeliveryError(f"{table}: there is no file {path}")
-        files.setdefault(table, []).append(path)
+        files.setdefault(table, []).append(Path(name).expanduser())
     return files
 
 
