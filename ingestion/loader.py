@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -228,7 +229,7 @@ class HandOver:
             for file in files:
                 check_file(file)
             placed = storage.place(files, self.scratch / "raw" / name, link=self.move)
-            hashes = [sha256_of(path) for path in placed]
+            hashes = [_hash_of(path, renames) for path in placed]
         except OSError as error:
             raise DeliveryError(
                 f"{error.filename or files[0]} can't be copied into the lake ({error.strerror}): correct that and deliver"
@@ -361,3 +362,11 @@ class HandOver:
 
 def _rows(number: int) -> str:
     return "1 row" if number == 1 else f"{number:,} rows"
+
+
+def _hash_of(path: Path, renames: Mapping[str, str]) -> str:
+    """Of a file as it is read: with columns renamed it says something else, and is no repetition."""
+    content = sha256_of(path)
+    if not renames:
+        return content
+    return hashlib.sha256(f"{content} {sorted(renames.items())}".encode()).hexdigest()

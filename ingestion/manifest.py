@@ -29,7 +29,8 @@ class DeliveryRow:
         sequence: order of the hand-overs, from 1. "Later" always means this, never a file's name or time.
         received_at: naive, UTC.
         historical: its rows count as known when they occurred.
-        content_hash: SHA-256 of each file in the order of `file_names`, separated by spaces.
+        content_hash: SHA-256 of each file in the order of `file_names`, and of what columns were renamed to on loading,
+            separated by spaces.
         rows_read: always rows_accepted + rows_superseded + rows_rejected + rows_erased.
         rows_accepted: rows that stand; with rows_superseded, the rows in the accepted file.
         rows_superseded: rows that a later delivery replaced, or events that an earlier row already told.

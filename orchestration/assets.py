@@ -42,13 +42,14 @@ PLAN = dg.AssetKey("mailchimp_plan")
 SYNC = dg.AssetKey("mailchimp_sync")
 DESTINATION = "mailchimp"
 
-# dbt source -> the Python assets that write it.
+# dbt source -> the Python assets that write it, where it is no asset of its own.
 _WRITTEN_BY: Mapping[tuple[str, ...], tuple[dg.AssetKey, ...]] = {
     ("lake", "emails"): (CONTACT_POINTS,),
     ("lake", "phones"): (CONTACT_POINTS,),
     ("identity", "assignments"): (IDENTITY,),
     ("identity", "journal"): (IDENTITY,),
     ("identity", "links"): (IDENTITY,),
+    ("shipped", "postal_codes"): (),  # a file of the project
     ("state", "fits"): (FITS,),
     ("state", "scores"): SCORES,
 }
@@ -75,11 +76,13 @@ class Translator(DagsterDbtTranslator):
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
         """A model that reads state depends on the assets that write it."""
         spec = super().get_asset_spec(manifest, unique_id, project)
-        deps: list[dg.AssetDep] = []
-        for dep in spec.deps:
-            writers = _WRITTEN_BY.get(tuple(dep.asset_key.path))
-            deps += [dg.AssetDep(writer) for writer in writers] if writers else [dep]
-        return spec.replace_attributes(deps=deps)
+        return spec.replace_attributes(
+            deps=[
+                dg.AssetDep(writer)
+                for dep in spec.deps
+                for writer in _WRITTEN_BY.get(tuple(dep.asset_key.path), (dep.asset_key,))
+            ]
+        )
 
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: Any

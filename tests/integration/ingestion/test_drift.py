@@ -246,3 +246,12 @@ def test_parquet_types_count_as_forms(lake):
     )
     same = query.format("(i / 4)::decimal(9,2)")
     assert lake.load_one("shop", "orders", lake.write_parquet("c.parquet", same)).changes == ()
+
+
+def test_same_file_read_with_a_rename_is_no_repetition(source):
+    assert source.deliver(renamed("email", "e_mail")).accepted == 30
+    source.delivered = 0
+    again = source.deliver(renamed("email", "e_mail"), renames={"contacts": {"e_mail": "email"}})
+    assert (again.accepted, again.superseded_earlier, again.warnings) == (30, 30, ())
+    source.delivered = 0
+    assert source.deliver(renamed("email", "e_mail"), renames={"contacts": {"e_mail": "email"}}).duplicate_of

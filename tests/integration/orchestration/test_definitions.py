@@ -103,6 +103,10 @@ def test_the_graph_goes_from_the_lake_to_the_sync(graph: Any, manifest: dict[str
     for upstream, downstream in [
         (dg.AssetKey(["shop", "orders"]), dg.AssetKey(["marts", "fct_orders"])),
         (assets.CLOCK, dg.AssetKey(["staging", "stg_lake__clock"])),
+        (dg.AssetKey(["crm", "contacts"]), assets.CONTACT_POINTS),
+        (assets.CONTACT_POINTS, dg.AssetKey(["intermediate", "int_person_records"])),
+        (dg.AssetKey(["intermediate", "int_person_records"]), assets.IDENTITY),
+        (assets.IDENTITY, dg.AssetKey(["marts", "customer_identifiers"])),
         (dg.AssetKey(["features", "feat_customers"]), assets.CHURN),
         (assets.FITS, dg.AssetKey(["marts", "customer_rfm"])),
         (assets.CLUSTERS, dg.AssetKey(["marts", "customer_360"])),
@@ -115,6 +119,7 @@ def test_the_graph_goes_from_the_lake_to_the_sync(graph: Any, manifest: dict[str
         ancestors = dg.AssetSelection.assets(downstream).upstream().resolve(graph)
         assert upstream in ancestors, f"{downstream} does not depend on {upstream}"
     sources = {dg.AssetKey(["state", name]) for name in ("fits", "scores")}
+    sources |= {dg.AssetKey(["identity", name]) for name in ("assignments", "journal", "links")}
     assert not sources & keys, "state stands in the graph as the assets that write it"
 
 
@@ -153,7 +158,7 @@ def test_every_data_test_of_dbt_is_a_check(graph: Any, manifest: dict[str, Any])
 def test_groups_are_the_rooms(graph: Any) -> None:
     groups = {graph.get(key).group_name for key in graph.get_all_asset_keys()}
     assert groups == {
-        "lake", "seeds", "staging", "intermediate", "marts_core", "features", "ml", "marts_customers", "segments",
+        "lake", "seeds", "staging", "intermediate", "identity", "marts_core", "features", "ml", "marts_customers", "segments",
         "activation", "publishing",
     }  # fmt: skip
 
