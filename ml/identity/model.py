@@ -44,6 +44,7 @@ _ITERATIONS = 40
 _CONVERGED = 1e-4
 _DEFAULT_PAIRS = 5.0  # matching pairs that a default m counts for
 _DEFAULT_RANDOM_PAIRS = 20.0  # random pairs that a default u counts for
+_SAMPLE_RECORDS = 1_000  # records whose pairs tell how often two records can be compared at all
 _PROBABILITY_MIN = 1e-7
 FLOOR = -4.0
 """Match weight, in bits, below which a pair is not kept: a probability of 6 %."""
@@ -256,8 +257,8 @@ def choose_threshold(
     links that are left out are made up for by others. So each threshold is tried on the groups that it makes. A pair
     inside of a group counts by its own p if it was scored; all others are taken to be right as often as the group's
     scored ones. The groups here are made of links alone; resolution also heeds conflicts and weak bridges, so that a
-    lower threshold does less harm than it looks: the lowest that is nearly best is taken. Where the pairs are a sample there are no groups to be seen, and even odds it is: never less, as one
-    wrong link merges two customers.
+    lower threshold does less harm than it looks: the lowest that is nearly best is taken. Where the pairs are a sample
+    there are no groups to be seen, and even odds it is: never less, as one wrong link merges two customers.
 
     Args:
         left: with `right`, the numbers of each pair's records, from 0.
@@ -374,16 +375,35 @@ def _random_shares(
     found = splink.misc.save_model_to_json()["comparisons"]
     pairs = min(RANDOM_PAIRS, records * (records - 1) / 2)
     shares = []
-    for comparison, trained in zip(chosen, found, strict=True):
+    for comparison, trained, comparable in zip(chosen, found, _comparable_shares(connection, chosen), strict=True):
         observed = [
             level.get("u_probability", 0.0) for level in trained["comparison_levels"] if not level.get("is_null_level")
         ]
         counted = [
-            share * pairs + _DEFAULT_RANDOM_PAIRS * level.u
+            share * pairs * comparable + _DEFAULT_RANDOM_PAIRS * level.u
             for share, level in zip(observed, comparison.levels, strict=True)
         ]
         shares.append([count / sum(counted) for count in counted])
     return shares
+
+
+def _comparable_shares(connection: duckdb.DuckDBPyConnection, chosen: Sequence[Comparison]) -> list[float]:
+    """Share of random pairs of which each comparison can say anything.
+
+    Where hardly any record has a value, the few pairs that Splink saw say little about u: one pair that agrees would make
+    it 1.
+    """
+    keys = [row[0] for row in connection.execute("describe keyed").fetchall()]
+    sides = ", ".join(f"{side}.{key} as {key}_{side}" for key in keys for side in ("l", "r"))
+    told = ", ".join(f"count(*) filter (not coalesce({comparison.nothing}, true))" for comparison in chosen)
+    [(pairs, *counts)] = connection.execute(
+        f"""
+        with sample as (select * from keyed order by hash(record_id), record_id limit {_SAMPLE_RECORDS}),
+        sides as (select {sides} from sample as l inner join sample as r on l.record_id < r.record_id)
+        select count(*), {told} from sides
+        """
+    ).fetchall()
+    return [count / max(pairs, 1) for count in counts]
 
 
 _CODE = 10  # u of level n is 2^-(10 + n) and m is 2^-10: Splink's weight of the level is n

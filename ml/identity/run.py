@@ -209,6 +209,8 @@ class _Run:
         is_all = stored is None
         if self._count("telling") > 1 and (is_all or self._count("unseen")):
             prepared = self._prepare()
+            if stored is not None and not set(prepared.columns) <= set(stored.model.columns):
+                stored, is_all = None, True  # records hold something now that the model can't compare
             if stored is None:
                 stored = trained = self._train(prepared, now.number)
             self._score(prepared, stored.model, is_all=is_all)

@@ -16,7 +16,7 @@ from tests.e2e.conftest import copy_of
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 TWINS = ("K0001", "K0002")
-"""Two customer numbers of the shop whose newest contacts are, by all they say, one person."""
+"""Two customer numbers of the shop whose contacts, as delivered anew, are one person by all that they say."""
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +42,10 @@ def twins(refreshed_retailer: CommandLine, project: Path, tmp_path_factory: pyte
     with open(folder / "contacts.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(header)
-        for number, reference in enumerate(TWINS):
+        for number, reference in enumerate(TWINS, start=1):
             writer.writerow(
                 (
-                    f"T{number}", reference, "Bronisława", "Szczepańska", "b.szczepanska@example.com", "+48 22 555 01 00", "1981-03-04",
+                    f"C{number}", reference, "Bronisława", "Szczepańska", "b.szczepanska@example.com", "+48 22 555 01 00", "1981-03-04",
                     "Lipowa 7", "00-950", "Warszawa", "PL", "2023-06-01 10:00",
                 )
             )  # fmt: skip
