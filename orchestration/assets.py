@@ -11,7 +11,7 @@ from dagster_dbt import DagsterDbtTranslator
 from core.contract import load_contract
 from core.warehouse import warehouse
 from orchestration import markdown, publishing, refresh
-from orchestration.checks import WAREHOUSE_GROUPS, run_suites
+from orchestration.checks import CHECK, WAREHOUSE_GROUPS, run_suites
 from orchestration.checks import check_specs as expectation_specs
 from orchestration.dbt import NodeResult, StageReport
 from orchestration.runs import POOL
@@ -286,7 +286,7 @@ class _Stage:
         yield from self.events(context, shop, report, looks)
         with shop.failing_clearly():
             report.raise_if_failed()
-        guarded = {key for key in context.selected_asset_check_keys if key.name.startswith("gx_")}
+        guarded = {key for key in context.selected_asset_check_keys if key.name == CHECK}
         if guarded:
             with shop.step(f"Check what the stage {self.name} built"):
                 results = run_suites(shop, WAREHOUSE_GROUPS, guarded)

@@ -5,7 +5,7 @@ builds their table: a blocking check in an op of its own would have to run betwe
 Dagster would cut the stage into pieces for it, each with a dbt start of its own.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -13,11 +13,13 @@ import dagster as dg
 from core.errors import RefreshError
 from expectations.rules import GROUPS, Group
 from expectations.suites import suites
+from orchestration import markdown
 from orchestration.workshop import PATIENCE_SECONDS, Workshop
 
 if TYPE_CHECKING:
     from expectations.results import CheckResult
 
+CHECK = "great_expectations"
 CLOCK = dg.AssetKey(["lake", "clock"])
 WAREHOUSE_GROUPS: tuple[Group, ...] = tuple(group for group in GROUPS if group != "raw")
 
@@ -43,47 +45,51 @@ def lake_checks() -> dg.AssetChecksDefinition:
 def check_specs(
     groups: Collection[Group] = WAREHOUSE_GROUPS, among: Collection[dg.AssetKey] | None = None
 ) -> list[dg.AssetCheckSpec]:
-    """The checks of some groups, or of those of their tables that are `among` some assets."""
+    """One check for the suite of each table of some groups, or of those that are `among` some assets.
+
+    One for each rule would be five hundred, and Dagster writes two events for a check, at 13 ms each.
+    """
     return [
         dg.AssetCheckSpec(
-            check_name(rule.name),
+            CHECK,
             asset=asset_key(suite.table),
-            description=rule.description if rule.reason is None else f"{rule.description}. {rule.reason}",
-            blocking=rule.severity == "error",
+            description="\n".join(
+                f"- {rule.description}" if rule.reason is None else f"- {rule.description} (warns: {rule.reason})"
+                for rule in suite.rules
+            ),
+            blocking=any(rule.severity == "error" for rule in suite.rules),
             additional_deps=[CLOCK] if suite.group == "raw" else [],
         )
         for suite in suites()
-        if suite.group in groups and (among is None or asset_key(suite.table) in among)
-        for rule in suite.rules
+        if suite.rules and suite.group in groups and (among is None or asset_key(suite.table) in among)
     ]
 
 
 def run_suites(
     shop: Workshop, groups: Collection[Group], wanted: Collection[dg.AssetCheckKey]
 ) -> list[dg.AssetCheckResult]:
-    """Run the suites that have a wanted check, count what passed and give the results that are wanted."""
+    """Run the suites that are wanted, count the rules that passed, and give one result for each suite."""
     from expectations import data_docs, runner
 
-    tables = {suite.table for suite in suites() if asset_key(suite.table) in {key.asset_key for key in wanted}}
-    results = runner.run(shop.settings, shop.home, groups, tables=tables, wait_seconds=PATIENCE_SECONDS)
-    found = []
-    for result in results:
-        key = dg.AssetCheckKey(asset_key(result.table), check_name(result.name))
-        if key in wanted:
-            _count(shop, result)
-            found.append(_as_dagster(result, key, str(data_docs.page(shop.home, result.table))))
-    return found
+    tables = {suite.table for suite in suites() if suite_key(suite.table) in wanted}
+    results: dict[str, list[CheckResult]] = {}
+    for result in runner.run(shop.settings, shop.home, groups, tables=tables, wait_seconds=PATIENCE_SECONDS):
+        _count(shop, result)
+        results.setdefault(result.table, []).append(result)
+    return [
+        _as_dagster(suite_key(table), found, str(data_docs.page(shop.home, table))) for table, found in results.items()
+    ]
+
+
+def suite_key(table: str) -> dg.AssetCheckKey:
+    """The check that a table's suite is."""
+    return dg.AssetCheckKey(asset_key(table), CHECK)
 
 
 def asset_key(table: str) -> dg.AssetKey:
     """The asset that a suite guards: a lake table or a model."""
     schema, name = table.split(".")
     return dg.AssetKey([schema.removeprefix("lake_"), name])
-
-
-def check_name(expectation: str) -> str:
-    """Distinct from the names of dbt's tests on the same asset."""
-    return f"gx_{expectation}"
 
 
 def describe(result: "CheckResult") -> str:
@@ -102,19 +108,27 @@ def _count(shop: Workshop, result: "CheckResult") -> None:
         shop.tally.unheeded.append(f"{result.table}.{result.name}")
 
 
-def _as_dagster(result: "CheckResult", key: dg.AssetCheckKey, docs: str) -> dg.AssetCheckResult:
-    metadata: dict[str, Any] = {"checked_rows": result.checked, "unexpected_rows": result.unexpected}
-    if result.examples:
-        metadata["examples"] = dg.MetadataValue.md("\n".join(f"- {' / '.join(map(str, k))}" for k in result.examples))
-    if result.detail:
-        metadata["detail"] = result.detail
-    if result.reason is not None and not result.passed:
-        metadata["only_a_warning_because"] = result.reason
-    metadata["data_docs"] = dg.MetadataValue.path(docs)
+def _as_dagster(key: dg.AssetCheckKey, results: Sequence["CheckResult"], docs: str) -> dg.AssetCheckResult:
+    failed = [result for result in results if not result.passed]
+    metadata: dict[str, Any] = {
+        "rules": len(results),
+        "skipped": sum(result.skipped for result in results),
+        "data_docs": dg.MetadataValue.path(docs),
+    }
+    if failed:
+        metadata["not_passed"] = dg.MetadataValue.md(
+            markdown.table(
+                ("rule", "severity", "found", "rows", "only a warning because"),
+                (
+                    (result.name, result.severity, result.found, ", ".join(result.rows), result.reason or "")
+                    for result in failed
+                ),
+            )
+        )
     return dg.AssetCheckResult(
-        passed=result.passed,
+        passed=not failed,
         asset_key=key.asset_key,
         check_name=key.name,
-        severity=dg.AssetCheckSeverity.ERROR if result.severity == "error" else dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if any(result.blocks for result in failed) else dg.AssetCheckSeverity.WARN,
         metadata=metadata,
     )
