@@ -18,6 +18,7 @@ from core.settings import PREFIX, PROJECT_ROOT
 SHARED_HOMES = ("orders_only", "refreshed_retailer")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tell pytest-xdist what belongs together: tests that share a home, else the tests of a module."""
     if not config.pluginmanager.hasplugin("xdist"):
