@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ml.identity import blocking
 from ml.identity.keys import Prepared
-from ml.identity.model import FLOOR, IdentityModel, linker, workspace
+from ml.identity.model import FLOOR, IdentityModel, count_values, linker, workspace
 
 if TYPE_CHECKING:
     import duckdb
@@ -48,8 +48,7 @@ def score(
             )
         connection.execute(f"use {work}")
         splink, api = linker(connection, "keyed", model.settings)
-        for key in model.frequencies:
-            splink.table_management.compute_tf_table(key)
+        count_values(connection, splink, api, model.frequencies)
         if new is None:
             predicted = splink.inference.predict(threshold_match_weight=FLOOR, warning_mode="never")
             distinct, where = "", ""

@@ -2,9 +2,9 @@
 
 What is estimated, and how:
 
-- *u*, how often different persons agree at a level: Splink's random sampling, with a seed. A random pair is one of
-  different persons but for a share lambda, so what it shows is `lambda m + (1 - lambda) u`; u is solved from that. In
-  small data full of duplicates the correction is large: most pairs that share an email are one person.
+- *u*, how often different persons agree at a level: Splink's random sampling, with a seed, less the matches that EM
+  expects among the random pairs. In small data full of duplicates, and of columns that few records hold, that is most
+  of those that agree.
 - *m*, how often records of one person agree: expectation maximisation over the pairs of all blocking rules together,
   each weighed with its term frequencies. Pairs outside all rules count as different persons, so this is EM over the
   whole population, and needs no rule left out of its own estimate, as separate sessions do. A level that the data do
@@ -44,10 +44,18 @@ _ITERATIONS = 40
 _CONVERGED = 1e-4
 _DEFAULT_PAIRS = 5.0  # matching pairs that a default m counts for
 _DEFAULT_RANDOM_PAIRS = 20.0  # random pairs that a default u counts for
+_UNSEEN_VALUES = 100
 _SAMPLE_RECORDS = 1_000  # records whose pairs tell how often two records can be compared at all
 _PROBABILITY_MIN = 1e-7
 FLOOR = -4.0
 """Match weight, in bits, below which a pair is not kept: a probability of 6 %."""
+
+THRESHOLD = 1.0
+"""Match weight, in bits, from which two records are one person: odds of two to one, a probability of 2/3.
+
+A decision is best made where the expected costs of both errors are equal. Of a wrong link (someone reads another's mail)
+and a missed one (someone gets mail twice) the former is taken to be twice as bad.
+"""
 
 Progress = Callable[[str], None]
 
@@ -62,7 +70,7 @@ class IdentityModel:
         rules: blocking rules, in the order of `settings`.
         frequencies: keys whose term frequencies it uses.
         agreements: comparison -> the person columns that agree at each level, highest first.
-        threshold: match weight in bits from which a pair is one person; see `choose_threshold`.
+        threshold: match weight in bits from which a pair is one person; see `THRESHOLD`.
         expected_precision: of the pairs from the threshold up, by the model's own probabilities.
         expected_recall: of all pairs of one person that blocking finds, by the model's own probabilities.
     """
@@ -107,18 +115,18 @@ def train(
         blocking.add_keys(connection, prepared.table, rules, out=f"{work}.keyed")
         connection.execute(f"use {work}")
         say("Estimate how often different persons agree")
-        shares = _random_shares(connection, chosen, rules, prepared.records, seed)
+        random = _random_pairs(connection, chosen, rules, prepared.records, seed)
         say("Estimate how often records of one person agree")
         pairs = _training_pairs(connection, chosen, rules, prepared.records, seed)
-    fitted = fit(chosen, pairs, shares, records=prepared.records)
-    threshold, precision, recall = choose_threshold(fitted.weights, fitted.probabilities, pairs.left, pairs.right)
+    fitted = fit(chosen, pairs, random, records=prepared.records)
+    precision, recall = expected(fitted.probabilities, fitted.weights)
     return IdentityModel(
         columns=prepared.columns,
         settings=settings(chosen, rules, prior=fitted.prior, m=fitted.m, u=fitted.u),
         rules=tuple(rules),
         frequencies=tuple(keys),
         agreements=compare.agreements(chosen),
-        threshold=threshold,
+        threshold=THRESHOLD,
         expected_precision=precision,
         expected_recall=recall,
         seed=seed,
@@ -133,15 +141,11 @@ class Pairs:
         levels: pairs x comparisons; 0 where nothing can be said, else 1 + position of the level, highest first.
         rarity: comparison position -> for each pair log2 of 1 / term frequency, at the levels that use one.
         scale: matches in all pairs for each match in these; 1 unless they are a sample.
-        left: number of the one record, from 0, in the order of ids; only where the pairs are no sample.
-        right: number of the other record.
     """
 
     levels: NDArray[np.int8]
     rarity: Mapping[int, NDArray[np.float32]]
     scale: float
-    left: NDArray[np.int64] | None = None
-    right: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -155,11 +159,12 @@ class Fit:
     probabilities: NDArray[np.float64]
 
 
-def fit(chosen: Sequence[Comparison], pairs: Pairs, random_shares: Sequence[Sequence[float]], *, records: int) -> Fit:
-    """Expectation maximisation over candidate pairs, with the shares of random pairs known.
+def fit(chosen: Sequence[Comparison], pairs: Pairs, random_pairs: Sequence[Sequence[float]], *, records: int) -> Fit:
+    """Expectation maximisation over candidate pairs, with what random pairs show known.
 
     Args:
-        random_shares: by comparison and level, how many random pairs are at it; they hold matches, too.
+        random_pairs: by comparison and level, how many of `random_count(records)` random pairs are at it; they hold
+            matches, too.
         records: how many there are: with the pairs' scale it gives the chance that two random ones match.
     """
     import numpy as np
@@ -169,8 +174,11 @@ def fit(chosen: Sequence[Comparison], pairs: Pairs, random_shares: Sequence[Sequ
     m = [np.array([level.m for level in comparison.levels]) for comparison in chosen]
     m = [values / values.sum() for values in m]
     defaults = [values.copy() for values in m]
-    marginal = [np.array(shares) for shares in random_shares]
-    u = [values.copy() for values in marginal]
+    unlike = [np.array([level.u for level in comparison.levels]) for comparison in chosen]
+    unlike = [_DEFAULT_RANDOM_PAIRS * values / values.sum() for values in unlike]
+    drawn = [np.array(counts) for counts in random_pairs]
+    u = [(counts + default) / (counts + default).sum() for counts, default in zip(drawn, unlike, strict=True)]
+    drawn_share = random_count(records) / total
     impossible = conflicting(chosen, pairs.levels)
     at_levels = [pairs.levels[:, column].astype(np.intp) for column in range(len(chosen))]
     weights = np.zeros(len(pairs.levels))
@@ -184,10 +192,10 @@ def fit(chosen: Sequence[Comparison], pairs: Pairs, random_shares: Sequence[Sequ
             estimate = (counts + _DEFAULT_PAIRS * defaults[column]) / (counts.sum() + _DEFAULT_PAIRS)
             moved = max(moved, float(np.abs(estimate - m[column]).max()))
             m[column] = estimate
+            matches = counts * pairs.scale * drawn_share
+            others = np.maximum(drawn[column] - matches, 0.02 * drawn[column]) + unlike[column]
+            u[column] = np.maximum(others / others.sum(), _PROBABILITY_MIN)
         prior = min(max(float(probabilities.sum()) * pairs.scale, 0.5) / total, 0.5)
-        for column, shares in enumerate(marginal):
-            solved = np.maximum(shares - prior * m[column], 0.02 * shares) / (1 - prior)
-            u[column] = np.maximum(solved / solved.sum(), _PROBABILITY_MIN)
         if moved < _CONVERGED:
             break
     weights = _weights(chosen, at_levels, pairs.rarity, prior, m, u)
@@ -236,70 +244,14 @@ def conflicting(chosen: Sequence[Comparison], levels: NDArray[np.int8]) -> NDArr
     return flags
 
 
-THRESHOLDS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0)
-"""Match weights in bits that are tried: from even odds to 99.2 %."""
+def expected(probabilities: NDArray[np.float64], weights: NDArray[np.float64]) -> tuple[float, float]:
+    """Precision and recall of the pairs from `THRESHOLD` up, by the model's own probabilities, without a label.
 
-_NEAR_BEST = 0.01  # of expected F1
-
-
-def choose_threshold(
-    weights: NDArray[np.float64],
-    probabilities: NDArray[np.float64],
-    left: NDArray[np.int64] | None = None,
-    right: NDArray[np.int64] | None = None,
-) -> tuple[float, float, float]:
-    """The match weight with the largest expected F1 of the persons it makes, with expected precision and recall of pairs.
-
-    With p the model's own probabilities, any set of pairs holds sum(p) matches in expectation, and all pairs hold the
-    sum over all: that gives precision, recall and F1 without a label. For single pairs the best threshold is half of
-    the F1 reached (Lipton, Elkan and Naryanaswamy 2014, "Optimal thresholding of classifiers to maximize F1"). But
-    links are followed: where persons have many records, a link that few others support puts whole groups together, and
-    links that are left out are made up for by others. So each threshold is tried on the groups that it makes. A pair
-    inside of a group counts by its own p if it was scored; all others are taken to be right as often as the group's
-    scored ones. The groups here are made of links alone; resolution also heeds conflicts and weak bridges, so that a
-    lower threshold does less harm than it looks: the lowest that is nearly best is taken. Where the pairs are a sample
-    there are no groups to be seen, and even odds it is: never less, as one wrong link merges two customers.
-
-    Args:
-        left: with `right`, the numbers of each pair's records, from 0.
+    Any set of pairs holds sum(p) matches in expectation, and all candidate pairs hold the sum over all.
     """
-    if not len(weights):
-        return 0.0, 1.0, 1.0
-    everything = float(probabilities.sum())
-    threshold = THRESHOLDS[0]
-    if left is not None and right is not None:
-        f1 = [_grouped_f1(weights >= tried, probabilities, left, right) for tried in THRESHOLDS]
-        threshold = next(
-            tried for tried, reached in zip(THRESHOLDS, f1, strict=True) if reached >= max(f1) - _NEAR_BEST
-        )
-    kept = weights >= threshold
-    matches = float(probabilities[kept].sum())
-    precision = matches / int(kept.sum()) if kept.any() else 1.0
-    recall = matches / everything if everything > 0 else 1.0
-    return threshold, precision, recall
-
-
-def _grouped_f1(
-    linked: NDArray[np.bool_], probabilities: NDArray[np.float64], left: NDArray[np.int64], right: NDArray[np.int64]
-) -> float:
-    """Expected F1 over the pairs inside of the groups that links make."""
-    import numpy as np
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    count = int(max(left.max(), right.max())) + 1
-    linked = linked & (probabilities > 0)
-    graph = coo_matrix((np.ones(int(linked.sum()), dtype=np.int8), (left[linked], right[linked])), shape=(count, count))
-    groups, group = connected_components(graph, directed=False)
-    sizes = np.bincount(group, minlength=groups).astype(float)
-    inside = group[left] == group[right]
-    scored = np.bincount(group[left[inside]], minlength=groups)
-    matches = np.bincount(group[left[inside]], weights=probabilities[inside], minlength=groups)
-    pairs = sizes * (sizes - 1) / 2
-    share = np.divide(matches, scored, out=np.zeros(groups), where=scored > 0)
-    unscored = float(((pairs - scored) * share).sum())
-    found = float(matches.sum()) + unscored
-    return 2 * found / max(float(pairs.sum()) + float(probabilities.sum()) + unscored, 1e-9)
+    kept = weights >= THRESHOLD
+    matches, everything = float(probabilities[kept].sum()), float(probabilities.sum())
+    return matches / int(kept.sum()) if kept.any() else 1.0, matches / everything if everything > 0 else 1.0
 
 
 def settings(
@@ -356,14 +308,19 @@ def linker(connection: duckdb.DuckDBPyConnection, table: str, model_settings: Ma
     return Linker(frame, dict(model_settings), log_level=None, validate_settings=False), api
 
 
-def _random_shares(
+def random_count(records: int) -> float:
+    """How many random pairs u is estimated from."""
+    return min(RANDOM_PAIRS, max(records * (records - 1) / 2, 1.0))
+
+
+def _random_pairs(
     connection: duckdb.DuckDBPyConnection,
     chosen: Sequence[Comparison],
     rules: Sequence[Rule],
     records: int,
     seed: int,
 ) -> list[list[float]]:
-    """Share of random pairs at each level, by comparison; defaults count for some pairs, so that no level is at zero."""
+    """How many of `random_count(records)` random pairs are at each level, by comparison."""
     asked = settings(chosen, rules, prior=0.01)
     for comparison in asked["comparisons"]:
         for level in comparison["comparison_levels"]:
@@ -373,18 +330,34 @@ def _random_shares(
         max_pairs=RANDOM_PAIRS, seed=seed, min_count_per_level=None, num_chunks=1
     )
     found = splink.misc.save_model_to_json()["comparisons"]
-    pairs = min(RANDOM_PAIRS, records * (records - 1) / 2)
-    shares = []
-    for comparison, trained, comparable in zip(chosen, found, _comparable_shares(connection, chosen), strict=True):
-        observed = [
-            level.get("u_probability", 0.0) for level in trained["comparison_levels"] if not level.get("is_null_level")
+    pairs = random_count(records)
+    return [
+        [
+            level.get("u_probability", 0.0) * pairs * comparable
+            for level in trained["comparison_levels"]
+            if not level.get("is_null_level")
         ]
-        counted = [
-            share * pairs * comparable + _DEFAULT_RANDOM_PAIRS * level.u
-            for share, level in zip(observed, comparison.levels, strict=True)
-        ]
-        shares.append([count / sum(counted) for count in counted])
-    return shares
+        for trained, comparable in zip(found, _comparable_shares(connection, chosen), strict=True)
+    ]
+
+
+def count_values(connection: duckdb.DuckDBPyConnection, splink: Any, api: Any, keys: Sequence[str]) -> None:
+    """Give Splink the term frequencies of the table `keyed`.
+
+    A hundred further values, none of them seen, are counted in: in a column that only two records hold, and equal,
+    their value would be as common as can be, and say nothing.
+    """
+    for key in keys:
+        connection.execute(
+            f"""
+            create or replace table frequencies_{key} as
+            select {key}, count(*) / (sum(count(*)) over () + {_UNSEEN_VALUES}) as tf_{key}
+            from keyed
+            where {key} is not null
+            group by {key}
+            """
+        )
+        splink.table_management.register_term_frequency_lookup(api.register(f"frequencies_{key}"), key)
 
 
 def _comparable_shares(connection: duckdb.DuckDBPyConnection, chosen: Sequence[Comparison]) -> list[float]:
@@ -422,8 +395,7 @@ def _training_pairs(
     codes = [[2.0 ** -(_CODE + 1 + position) for position in range(len(comparison.levels))] for comparison in chosen]
     ones = [[2.0**-_CODE] * len(comparison.levels) for comparison in chosen]
     splink, api = linker(connection, "keyed", settings(chosen, rules, prior=0.5, m=ones, u=codes))
-    for key in compare.frequencies(chosen):
-        splink.table_management.compute_tf_table(key)
+    count_values(connection, splink, api, compare.frequencies(chosen))
     expected = sum(rule.pairs for rule in rules)
     scale = 1.0
     if expected <= TRAINING_PAIRS:
@@ -454,15 +426,8 @@ def _training_pairs(
             f"case when round(mw_{name}) in ({', '.join(rare)}) then mw_tf_adj_{name} + {_CODE} + mw_{name} else 0 end::float"
             f" as rarity_{position}"
         )
-    joins = ""
-    if scale == 1.0:
-        connection.execute(
-            "create table numbered as select record_id, row_number() over (order by record_id) - 1 as number from keyed"
-        )
-        joins = " inner join numbered as l on l.record_id = record_id_l inner join numbered as r on r.record_id = record_id_r"
-        columns += ["l.number as number_l", "r.number as number_r"]
     found = connection.execute(
-        f"select {', '.join(columns)} from {predicted.physical_name} {joins} {where} order by record_id_l, record_id_r"
+        f"select {', '.join(columns)} from {predicted.physical_name} {where} order by record_id_l, record_id_r"
     ).fetchnumpy()
     api.delete_tables_created_by_splink_from_db()
     return Pairs(
@@ -471,8 +436,6 @@ def _training_pairs(
         ),
         rarity={position: np.asarray(found[f"rarity_{position}"], dtype=np.float32) for position in with_frequency},
         scale=scale,
-        left=np.asarray(found["number_l"], dtype=np.int64) if joins else None,
-        right=np.asarray(found["number_r"], dtype=np.int64) if joins else None,
     )
 
 
@@ -486,6 +449,6 @@ def _untrained(
         rules=tuple(rules),
         frequencies=tuple(keys),
         agreements=compare.agreements(chosen),
-        threshold=0.0,
+        threshold=THRESHOLD,
         seed=seed,
     )

@@ -224,17 +224,33 @@ def test_fit_finds_known_parameters() -> None:
         for name, u in (("occupation", 0.01), ("phone", 0.005))
     }
     records = 284  # 40,186 pairs
-    shares = [[float((by_name[name] == level).mean()) for level in range(1, 3 + (name != "gender"))] for name in names]
-    fitted = model.fit(chosen, Pairs(levels, rarity, 1.0), shares, records=records)
+    counts = [[float((by_name[name] == level).sum()) for level in range(1, 3 + (name != "gender"))] for name in names]
+    fitted = model.fit(chosen, Pairs(levels, rarity, 1.0), counts, records=records)
     assert fitted.prior == pytest.approx(0.1, abs=0.02)
     assert fitted.m[place] == pytest.approx([0.7, 0.1, 0.2], abs=0.06)
     assert fitted.u[place] == pytest.approx([0.01, 0.01, 0.98], abs=0.01)
 
 
+def test_what_hardly_any_record_holds_says_what_its_default_says() -> None:
+    """Two records alone have a phone, and it is the same: that is no proof that all phones are."""
+    chosen = compare(["surname", "phone"])
+    phone = [comparison.name for comparison in chosen].index("phone")
+    levels = np.zeros((400, 2), dtype=np.int8)
+    levels[:, 1 - phone] = len(chosen[1 - phone].levels)
+    levels[0] = 1
+    drawn = [[0.0] * len(comparison.levels) for comparison in chosen]
+    drawn[1 - phone][0], drawn[1 - phone][-1] = 2.0, 79_798.0
+    drawn[phone][0] = 1.0
+    rarity = {1 - phone: np.where(levels[:, 1 - phone] == 1, np.float32(14), np.float32(0))}
+    fitted = model.fit(chosen, Pairs(levels, rarity, 1.0), drawn, records=400)
+    default = chosen[phone].levels[0]
+    assert fitted.u[phone][0] < 20 * default.u
+    assert np.log2(fitted.m[phone][0] / fitted.u[phone][0]) > 4
+
+
 def test_the_expected_precision_and_recall_are_those_of_the_probabilities() -> None:
     weights = np.array([10.0, 3.0, -1.0])
     probabilities = 1 / (1 + np.exp2(-weights))
-    threshold, precision, recall = model.choose_threshold(weights, probabilities)
-    assert threshold == 0.0
+    precision, recall = model.expected(probabilities, weights)
     assert precision == pytest.approx(probabilities[:2].mean())
     assert recall == pytest.approx(probabilities[:2].sum() / probabilities.sum())
