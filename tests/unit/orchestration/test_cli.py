@@ -51,7 +51,7 @@ def test_tables_may_have_several_files(tmp_path: Path) -> None:
     assert parse_tables([f"events={monday}", f"events={tuesday}"]) == {"events": [monday, tuesday]}
 
 
-@pytest.mark.parametrize("pair", ["orders.csv", "=orders.csv", "orders=", "orders=/nonexistent.csv"])
+@pytest.mark.parametrize("pair", ["orders.csv", "=orders.csv", "orders="])
 def test_a_table_without_a_file_is_refused(pair: str) -> None:
     with pytest.raises(DeliveryError):
         parse_tables([pair])
