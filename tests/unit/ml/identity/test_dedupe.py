@@ -241,10 +241,9 @@ def test_what_hardly_any_record_holds_says_what_its_default_says() -> None:
     drawn = [[0.0] * len(comparison.levels) for comparison in chosen]
     drawn[1 - phone][0], drawn[1 - phone][-1] = 2.0, 79_798.0
     drawn[phone][0] = 1.0
-    rarity = {1 - phone: np.where(levels[:, 1 - phone] == 1, np.float32(14), np.float32(0))}
+    rarity = {1 - phone: np.where(levels[:, 1 - phone] == 1, np.float32(30), np.float32(0))}
     fitted = model.fit(chosen, Pairs(levels, rarity, 1.0), drawn, records=400)
-    default = chosen[phone].levels[0]
-    assert fitted.u[phone][0] < 20 * default.u
+    assert fitted.u[phone][0] < 0.01
     assert np.log2(fitted.m[phone][0] / fitted.u[phone][0]) > 4
 
 
