@@ -207,12 +207,17 @@ class _Follower:
             order by history.identifier_id, history.run
             """
         ).fetchall()
-        came_from = _entries(rows)
-        retired = self._retired_runs({former for former, _ in came_from.values()}, history)
+        came_from, moved_from = _entries(rows), _last_moves(rows)
+        retired = self._retired_runs(
+            {former for moves in (came_from, moved_from) for former, _ in moves.values()}, history
+        )
         natives = [
             (record,)
             for record in {row[0] for row in rows}
-            if record not in came_from or retired.get(came_from[record][0]) != came_from[record][1]
+            if not any(
+                record in moves and retired.get(moves[record][0]) == moves[record][1]
+                for moves in (came_from, moved_from)
+            )
         ]
         self._load("natives", "record_id bigint", natives)
 
@@ -632,3 +637,20 @@ def _entries(rows: Iterable[tuple[int, int, str]]) -> dict[int, tuple[str, int]]
         else:
             stack.append((customer, run))
     return {record: (stack[-2][0], stack[-1][1]) for record, stack in stays.items() if len(stack) > 1}
+
+
+def _last_moves(rows: Iterable[tuple[int, int, str]]) -> dict[int, tuple[str, int]]:
+    """From which customer each record came to its own last, and in which run, if it ever moved.
+
+    Who left A for a customer that was founded then, and came back when that was merged into A, came by the merge.
+
+    Args:
+        rows: (record, run, customer), by record and run.
+    """
+    newest: dict[int, str] = {}
+    moves: dict[int, tuple[str, int]] = {}
+    for record, run, customer in rows:
+        if record in newest:
+            moves[record] = (newest[record], run)
+        newest[record] = customer
+    return moves

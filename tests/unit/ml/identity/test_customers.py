@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ml.identity.customers import Changes, follow
@@ -308,6 +308,7 @@ def test_every_record_has_one_customer_whatever_happens(runs):
 
 
 @settings(max_examples=25, deadline=None)
+@example([[[5, 7]]], [[4], [5], [6, 7]], [[1, 0, 0, 0, 0, 0, 0]]).via("who left, founded and came back by a merge")
 @given(
     st.lists(partitions(), max_size=2),
     partitions(),
