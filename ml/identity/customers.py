@@ -7,6 +7,7 @@ Everything follows from the clusters and the assignments of earlier runs, so the
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -207,17 +208,12 @@ class _Follower:
             order by history.identifier_id, history.run
             """
         ).fetchall()
-        came_from, moved_from = _entries(rows), _last_moves(rows)
-        retired = self._retired_runs(
-            {former for moves in (came_from, moved_from) for former, _ in moves.values()}, history
-        )
+        arrivals = _arrivals(rows)
+        retired = self._retired_runs({former for moves in arrivals.values() for former, _ in moves}, history)
         natives = [
             (record,)
-            for record in {row[0] for row in rows}
-            if not any(
-                record in moves and retired.get(moves[record][0]) == moves[record][1]
-                for moves in (came_from, moved_from)
-            )
+            for record, moves in arrivals.items()
+            if not any(retired.get(former) == run for former, run in moves)
         ]
         self._load("natives", "record_id bigint", natives)
 
@@ -619,38 +615,16 @@ class _Follower:
         self.connection.unregister("_customers_given")
 
 
-def _entries(rows: Iterable[tuple[int, int, str]]) -> dict[int, tuple[str, int]]:
-    """How each record came to its customer: from which one, and in which run. Records that came from none are left out.
-
-    Going back to a customer of before undoes what lies between: whoever went A, B, A came to A as at first.
+def _arrivals(rows: Iterable[tuple[int, int, str]]) -> dict[int, list[tuple[str, int]]]:
+    """For each record, every time that it came to the customer that it has now: from which one, and in which run.
 
     Args:
         rows: (record, run, customer), by record and run.
     """
-    stays: dict[int, list[tuple[str, int]]] = {}
+    stays: dict[int, list[tuple[int, str]]] = {}
     for record, run, customer in rows:
-        stack = stays.setdefault(record, [])
-        for place, (former, _) in enumerate(stack):
-            if former == customer:
-                del stack[place + 1 :]
-                break
-        else:
-            stack.append((customer, run))
-    return {record: (stack[-2][0], stack[-1][1]) for record, stack in stays.items() if len(stack) > 1}
-
-
-def _last_moves(rows: Iterable[tuple[int, int, str]]) -> dict[int, tuple[str, int]]:
-    """From which customer each record came to its own last, and in which run, if it ever moved.
-
-    Who left A for a customer that was founded then, and came back when that was merged into A, came by the merge.
-
-    Args:
-        rows: (record, run, customer), by record and run.
-    """
-    newest: dict[int, str] = {}
-    moves: dict[int, tuple[str, int]] = {}
-    for record, run, customer in rows:
-        if record in newest:
-            moves[record] = (newest[record], run)
-        newest[record] = customer
-    return moves
+        stays.setdefault(record, []).append((run, customer))
+    return {
+        record: [(former, run) for (_, former), (run, customer) in itertools.pairwise(stay) if customer == stay[-1][1]]
+        for record, stay in stays.items()
+    }

@@ -309,6 +309,9 @@ def test_every_record_has_one_customer_whatever_happens(runs):
 
 @settings(max_examples=25, deadline=None)
 @example([[[5, 7]]], [[4], [5], [6, 7]], [[1, 0, 0, 0, 0, 0, 0]]).via("who left, founded and came back by a merge")
+@example([[], [[5, 6]]], [[4], [5], [6, 7]], [[0, 1, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0]]).via(
+    "and was merged further, which was undone first"
+)
 @given(
     st.lists(partitions(), max_size=2),
     partitions(),
