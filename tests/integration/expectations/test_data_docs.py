@@ -224,8 +224,8 @@ def test_deliveries_are_chosen_by_source_and_day(home: Home) -> None:
     for number, table in enumerate(("shop.orders", "crm.contacts", "shop.orders"), 1):
         deliver(home, table, LAKE[table], sequence=number, received_at=datetime(2024, 3, number))
 
-    def chosen(**said: object) -> list[tuple[str, list[int]]]:
-        known = deliveries.read(home, **said)  # type: ignore[arg-type]  # by name, as the command gives them
+    def chosen(source: str | None = None, since: date | None = None) -> list[tuple[str, list[int]]]:
+        known = deliveries.read(home, source=source, since=since)
         return [(table.full_name, [one.sequence for one in table.deliveries]) for table in known.tables]
 
     assert chosen(source="crm") == [("crm.contacts", [2])]
