@@ -22,7 +22,7 @@ ARROWS = {
     "intermediate/identity": frozenset({"staging", "staging/identity", *INTERMEDIATE}),
     "intermediate/activity": frozenset({"staging", *INTERMEDIATE}),
     "marts/core": frozenset({"staging", "staging/identity", *INTERMEDIATE, "marts/core"}),
-    "features": frozenset({"marts/core", "features"}),
+    "features": frozenset({*INTERMEDIATE, "marts/core", "features"}),
     "staging/ml": frozenset[str](),
     "marts/customers": frozenset({"marts/core", "features", "staging/ml", "marts/customers"}),
     "segments": frozenset({"marts/core", "features", "marts/customers"}),
