@@ -1,0 +1,39 @@
+with
+
+events as (
+    select * from {{ ref("fct_email_events") }}
+),
+
+campaigns as (
+    select
+        campaign_id,
+        kind
+    from {{ ref("stg_email__campaigns") }}
+),
+
+activity as (
+    select
+        events.customer_id,
+        events.identifier_id,
+        events.event_id,
+        coalesce(
+            events.send_id, events.campaign_id || '|' || cast(events.identifier_id as varchar), events.event_id
+        ) as message_id,
+        events.campaign_id,
+
+        coalesce(campaigns.kind, 'promotional') as campaign_kind,
+        events.event_type,
+        events.bounce_type,
+
+        events.is_machine,
+
+        events.occurred_on,
+
+        events.occurred_at,
+        events.known_at,
+        case when events.is_machine then events.known_at end as machine_known_at
+    from events
+    left join campaigns on events.campaign_id = campaigns.campaign_id
+)
+
+select * from activity
