@@ -81,7 +81,7 @@ def resolve_as_of(home: Home, given: str | None, now: datetime) -> AsOf:
     the newest order; else `now`.
 
     Raises:
-        MailwrightError: the result lies in the future.
+        MailwrightError: the result lies in the future, or nothing of any order was known before it.
     """
     if given is not None:
         decided = AsOf(parse_as_of(given, home.timezone), "given")
@@ -94,6 +94,13 @@ def resolve_as_of(home: Home, given: str | None, now: datetime) -> AsOf:
         decided = AsOf(now.astimezone(UTC), "now")
     if decided.instant > now:
         raise MailwrightError(f"as_of {decided.describe(home.timezone)} lies in the future: give an earlier --as-of")
+    first = _first_known_order(home)
+    if first is not None and decided.instant <= first:
+        # Empty marts would replace good ones, and every audience would be emptied.
+        raise MailwrightError(
+            f"as_of {decided.describe(home.timezone)} lies before anything was known of an order"
+            f" ({first.astimezone(ZoneInfo(home.timezone)).isoformat(sep=' ', timespec='minutes')}): give a later --as-of"
+        )
     return decided
 
 
@@ -107,6 +114,32 @@ def write_clock(home: Home, as_of: datetime) -> None:
     text = json.dumps(said) + "\n"
     if not home.clock.exists() or home.clock.read_text() != text:
         write_atomically(home.clock, text)
+
+
+def _first_known_order(home: Home) -> datetime | None:
+    """The first instant at which an order was known, or None if there is none."""
+    import duckdb
+
+    files = sorted(home.accepted("shop", "orders").glob("*.parquet"))
+    if not home.deliveries.exists() or not files:
+        return None
+    with duckdb.connect() as connection:
+        first = connection.execute(
+            """
+            select min(case
+                when deliveries.historical then orders.ordered_at
+                else greatest(orders.ordered_at, deliveries.received_at)
+            end)
+            from read_parquet($orders) as orders
+            inner join read_parquet($deliveries) as deliveries using (delivery_id)
+            where deliveries.source = 'shop' and deliveries.table_name = 'orders'
+            """,
+            {"orders": [str(file) for file in files], "deliveries": str(home.deliveries)},
+        ).fetchone()
+    if first is None or first[0] is None:
+        return None
+    instant: datetime = first[0]
+    return instant.replace(tzinfo=UTC)
 
 
 def _newest_historical_order(home: Home) -> datetime | None:
