@@ -49,6 +49,10 @@ _WRITTEN_BY: Mapping[tuple[str, ...], tuple[dg.AssetKey, ...]] = {
     ("identity", "assignments"): (IDENTITY,),
     ("identity", "journal"): (IDENTITY,),
     ("identity", "links"): (IDENTITY,),
+    # An earlier run's: the release at work is made of what is built on them.
+    ("releases", "membership_changes"): (),
+    ("releases", "memberships"): (),
+    ("releases", "newest"): (),
     ("shipped", "postal_codes"): (),  # a file of the project
     ("state", "fits"): (FITS,),
     ("state", "scores"): SCORES,
@@ -59,17 +63,17 @@ class Translator(DagsterDbtTranslator):
     """Groups by room, and Python's state instead of dbt's sources for what Python wrote."""
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
-        """The folder: staging, intermediate, marts_core, marts_customers, features, segments, activation; or ml, identity.
+        """The folder: staging, intermediate, marts_core, marts_customers, features, segments, activation; or a subfolder.
 
-        What Python wrote comes back in `staging/ml` and `staging/identity`: with the rest of staging the groups would go
-        round.
+        What Python wrote comes back in `staging/ml`, `staging/identity` and `staging/releases`: with the rest of staging
+        the groups would go round.
         """
         if dbt_resource_props["resource_type"] == "source":
             return "lake"
         if dbt_resource_props["resource_type"] == "seed":
             return "seeds"
         folders = dbt_resource_props["fqn"][1:-1]
-        if folders[-1] in ("ml", "identity"):
+        if folders[-1] in ("ml", "identity", "releases"):
             return str(folders[-1])
         return f"marts_{folders[1]}" if folders[0] == "marts" else folders[0]
 

@@ -4,7 +4,8 @@
     shows it as null.
 
     Sources by schema: `lake_<source>` are accepted deliveries, `lake` the lake's own records, `state` what Python wrote,
-    `shipped` lists that come with this project. A source in `lake` or `shipped` may name its file.
+    `shipped` lists that come with this project. A source in `lake` or `shipped` may name its file; one of the newest
+    release, its file in there.
 -#}
 {% macro create_lake_views() -%}
     {%- if execute and flags.WHICH in ("run", "build", "test", "seed", "show", "snapshot") -%}
@@ -26,6 +27,10 @@
             {%- set folder = home ~ "/lake/" if source.schema == "lake" else project_folder() ~ "/reference/" -%}
             {%- set file = folder ~ source.config.meta.get("file", source.name ~ ".parquet") -%}
             {%- do statements.append(lake_view(source, file, file in present)) -%}
+        {%- elif source.source_name == "releases" -%}
+            {%- do statements.append(release_view(
+                source, home ~ "/state/releases/", newest_release(home, present), present
+            )) -%}
         {%- else -%}
             {%- set folder = home ~ "/" ~ source_folder(source) -%}
             {%- do statements.append(lake_view(source, folder ~ "/*.parquet", folder in present)) -%}
@@ -88,6 +93,32 @@
         select * from read_parquet({{ quoted(path) }}, union_by_name = true)
         {%- endif %}
     )
+{%- endmacro %}
+
+{% macro newest_release(home, present) -%}
+    {#- Number of the newest release as its folder is named, or none. A release is whole as soon as its folder is there. -#}
+    {%- set numbers = [] -%}
+    {%- for folder in present if modules.re.fullmatch(".*/state/releases/[0-9]{6}", folder) -%}
+        {%- do numbers.append(folder.rpartition("/")[2]) -%}
+    {%- endfor -%}
+    {{ return(numbers | max if numbers else none) }}
+{%- endmacro %}
+
+{#- Changes are written a moment before the release that they come with: where that never came, they don't count. -#}
+{% macro release_view(source, folder, newest, present) -%}
+    {%- set file = source.config.meta.file -%}
+    {%- if newest is none or file == "history/*.parquet" -%}
+        {{- lake_view(source, folder ~ file, newest is not none and folder ~ "history" in present) -}}
+        {{- "\n    where release <= " ~ (newest | int) if newest is not none -}}
+    {%- elif file.endswith(".json") -%}
+        create or replace view {{ source.schema }}.{{ source.identifier }} as
+        select
+            number as release,
+            timezone('UTC', cast(as_of as timestamptz)) as as_of
+        from read_json({{ quoted(folder ~ newest ~ "/" ~ file) }}, columns = {number: 'bigint', as_of: 'varchar'})
+    {%- else -%}
+        {{- lake_view(source, folder ~ newest ~ "/" ~ file, true) -}}
+    {%- endif -%}
 {%- endmacro %}
 
 {#- The as_of of the last refresh. Before the first one it is the home's own, which a sample has; a home without one

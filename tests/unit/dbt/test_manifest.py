@@ -26,7 +26,10 @@ ARROWS = {
     "staging/ml": frozenset[str](),
     "marts/customers": frozenset({"marts/core", "features", "staging/ml", "marts/customers"}),
     "segments": frozenset({"marts/core", "features", "marts/customers"}),
-    "activation": frozenset({"marts/core", "features", "marts/customers", "segments", "activation"}),
+    "staging/releases": frozenset[str](),
+    "activation": frozenset(
+        {"marts/core", "features", "marts/customers", "segments", "staging/releases", "activation"}
+    ),
 }
 # A second view of a source, where one table is read in two ways.
 SECOND_VIEWS = {"stg_identity__assignment_spans": "stg_identity__assignments"}
@@ -96,12 +99,12 @@ def test_only_staging_reads_sources(manifest: dict[str, Any]) -> None:
         for node in models(manifest)
         if any(name.startswith("source.") for name in node["depends_on"]["nodes"])
     }
-    assert readers == {"staging", "staging/identity", "staging/ml"}
+    assert readers == {"staging", "staging/identity", "staging/ml", "staging/releases"}
 
 
 def test_a_staging_model_reads_its_own_source(manifest: dict[str, Any]) -> None:
     for node in models(manifest):
-        if folder(node) not in ("staging", "staging/identity"):
+        if folder(node) not in ("staging", "staging/identity", "staging/releases"):
             continue
         name = SECOND_VIEWS.get(node["name"], node["name"])
         tables = [manifest["sources"][name] for name in node["depends_on"]["nodes"] if name.startswith("source.")]
