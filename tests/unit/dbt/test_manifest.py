@@ -28,7 +28,15 @@ ARROWS = {
     "segments": frozenset({"marts/core", "features", "marts/customers"}),
     "staging/releases": frozenset[str](),
     "activation": frozenset(
-        {"marts/core", "features", "marts/customers", "segments", "staging/releases", "activation"}
+        {
+            "intermediate/activity",
+            "marts/core",
+            "features",
+            "marts/customers",
+            "segments",
+            "staging/releases",
+            "activation",
+        }
     ),
 }
 # A second view of a source, where one table is read in two ways.
