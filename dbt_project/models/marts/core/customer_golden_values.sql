@@ -9,7 +9,8 @@ rules as (
         field,
         rule,
         sources,
-        coalesce(nullif(taken_with, ''), field) as field_group
+        coalesce(nullif(taken_with, ''), field) as field_group,
+        count(*) over (partition by coalesce(nullif(taken_with, ''), field)) > 1 as is_taken_with_others
     from {{ ref("identity_survivorship") }}
 ),
 
@@ -218,14 +219,54 @@ ruled as (
     select
         all_values.*,
         rules.field_group,
+        rules.is_taken_with_others,
         rules.rule,
         {{ dbt.position("' ' || all_values.source || ' '", "' ' || rules.sources || ' '") }} as source_rank
     from all_values
-    inner join rules on all_values.field = rules.field
+    inner join rules
+        on
+            all_values.field = rules.field
+            and {{ dbt.position("' ' || all_values.source || ' '", "' ' || rules.sources || ' '") }} > 0
+),
+
+-- Most of what is said of a customer one record alone says, so that there is nothing to decide.
+contests as (
+    select
+        customer_id,
+        field_group
+    from ruled
+    group by
+        customer_id,
+        field_group
+    having min(identifier_id) < max(identifier_id) or min(source) < max(source)
+),
+
+contested as (
+    select ruled.*
+    from ruled
+    inner join contests
+        on
+            ruled.customer_id = contests.customer_id
+            and ruled.field_group = contests.field_group
 ),
 
 -- What a record offers for a field, or for a group of fields that go together.
 offers as (
+    select
+        customer_id,
+        field_group,
+        identifier_id,
+        source,
+        rule,
+        source_rank,
+        value as content,
+        verified,
+        valued_at
+    from contested
+    where not is_taken_with_others
+
+    union all
+
     select
         customer_id,
         field_group,
@@ -236,8 +277,8 @@ offers as (
         {{ dbt.listagg("value", "'|'", "order by field") }} as content,
         max(verified) as verified,
         max(valued_at) as valued_at
-    from ruled
-    where source_rank > 0
+    from contested
+    where is_taken_with_others
     group by
         customer_id,
         field_group,
@@ -252,7 +293,7 @@ counted as (
     from offers
 ),
 
-survivors as (
+outdone as (
     select
         customer_id,
         field_group,
@@ -269,7 +310,7 @@ survivors as (
             source_rank,
             valued_at desc,
             identifier_id
-    ) = 1
+    ) > 1
 ),
 
 golden as (
@@ -284,12 +325,13 @@ golden as (
 
         ruled.valued_at
     from ruled
-    inner join survivors
+    left join outdone
         on
-            ruled.customer_id = survivors.customer_id
-            and ruled.field_group = survivors.field_group
-            and ruled.identifier_id = survivors.identifier_id
-            and ruled.source = survivors.source
+            ruled.customer_id = outdone.customer_id
+            and ruled.field_group = outdone.field_group
+            and ruled.identifier_id = outdone.identifier_id
+            and ruled.source = outdone.source
+    where outdone.customer_id is null
 )
 
 select * from golden

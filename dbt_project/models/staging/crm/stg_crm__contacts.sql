@@ -1,3 +1,6 @@
+{#- A table: eleven models read it, and each would take the names, addresses and numbers apart again. -#}
+{{ config(materialized="table") }}
+
 with
 
 source as (
