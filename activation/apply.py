@@ -152,6 +152,7 @@ def apply(
     Raises:
         PlanError: the release or the ledger has moved since the plan was made, it was made for another account, or
             another apply is at work.
+        ReleaseError: the release is not as it was frozen.
         DestinationError: the platform can't be reached or refuses us; what was acknowledged stays so, apply again.
     """
     owned = destination is None
@@ -469,6 +470,7 @@ def _refuse_stale(home: Home, plan: Plan, target: Destination) -> None:
         raise PlanError(
             f"the plan is of release {plan.release}, the newest is {newest.number if newest else 'none'}: plan again"
         )
+    releases.verify(home, newest)
     if target.target != plan.target:
         raise PlanError(f"the plan was made for {plan.description}, not for {target.description}: plan again")
 

@@ -341,7 +341,10 @@ create macro key_of(said) as cast('0x' || substr(md5(said), 1, 15) as bigint);
 
 # Columns of what a release says of people, for one that was frozen before it said so.
 _RELEASED = {
-    "addresses": "email varchar, customer_id varchar, needs_double_opt_in boolean, is_blocked boolean",
+    "addresses": (
+        "email varchar, customer_id varchar, needs_double_opt_in boolean, is_sendable boolean, may_profile boolean,"
+        " is_blocked boolean"
+    ),
     "bindings": "identifier_id bigint, customer_id varchar, ended_at timestamp",
     "suppressed": "email varchar, suppression_type varchar",
 }

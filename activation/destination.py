@@ -207,6 +207,11 @@ def connect(name: str, settings: Settings, home: Home) -> Destination:
     return made
 
 
+def key_expressions(email: str) -> list[str]:
+    """SQL of the key that each platform has of the address expression `email`. Needs no account."""
+    return [importlib.import_module(module).key_sql(email) for module in CONNECTORS.values()]
+
+
 _ADDRESS = re.compile(r"[^\s\"'<>(),;:]+@[^\s\"'<>(),;:]+")
 
 

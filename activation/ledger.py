@@ -195,6 +195,16 @@ class Ledger:
             .distinct()
         )
 
+    def keys(self) -> pa.Table:
+        """Keys of contacts and tags that any destination has acknowledged: key."""
+        return self._arrow(select(contacts.c.key).union(select(tags.c.key)))
+
+    def bases(self) -> set[int]:
+        """Releases that the destinations stand at: of each one's last run."""
+        last = select(func.max(runs.c.run_id)).group_by(runs.c.target)
+        with self._engine.connect() as connection:
+            return set(connection.execute(select(runs.c.release).where(runs.c.run_id.in_(last))).scalars())
+
     def counts(self, target: str) -> dict[str, int]:
         """Acknowledged contacts by state, acknowledged tags, and dead letters: for `status`."""
         with self._engine.connect() as connection:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activation import releases
+from activation import releases, retention, rollback
 from activation.consent import PUSHED, Refusals, refusals
 from activation.destination import Destination, Field, Workload, connect
 from activation.ledger import SYNCED, Ledger
@@ -34,6 +34,24 @@ _NOT_FIELDS = ("email", "customer_id", "segments")
 
 
 @dataclass(frozen=True)
+class BlockedSegment:
+    """A segment that is not synced, as its members are out of date.
+
+    Attributes:
+        since: the as_of that its members are of, aware.
+        reason: why it counts as out of date.
+        changes: additions and removals of its tag that are left out.
+    """
+
+    since: datetime
+    reason: str
+    changes: int
+
+    def describe(self) -> str:
+        return f"stale since {self.since:%Y-%m-%d %H:%M} ({self.reason}), not synced: {self.changes:,} tag changes left out"
+
+
+@dataclass(frozen=True)
 class Plan:
     """What would change, in numbers; the rows are in `path`.
 
@@ -44,6 +62,7 @@ class Plan:
         tag_adds, tag_removes: contacts by tag.
         leavers: contacts at the destination that are sendable no more.
         unsubscribes: of them, those who refused, to be told to the platform.
+        blocked: by segment that is stale, since when its members are of, and the tag changes left out for it.
         held_back: rows that the platform refused before and that have not changed since.
         funnel: who is left after each step, from all addresses to those in this plan.
         calls: calls to the platform by kind.
@@ -66,6 +85,7 @@ class Plan:
     tag_removes: dict[str, int]
     leavers: int
     unsubscribes: int
+    blocked: dict[str, BlockedSegment]
     held_back: int
     unchanged: int
     funnel: list[tuple[str, int]]
@@ -94,6 +114,8 @@ class Plan:
                 "plan": self.hash,
             }
         said["contacts unchanged"] = self.unchanged
+        for segment, blocked in self.blocked.items():
+            said[f"segment {segment}"] = blocked.describe()
         if self.held_back:
             said["held back as refused before"] = self.held_back
         return said
@@ -116,6 +138,7 @@ def make(
 
     Raises:
         PlanError: there is no release, or two of its columns would become one field.
+        ReleaseError: the release is not as it was frozen.
     """
     owned = isinstance(destination, str)
     target = connect(destination, settings, home) if isinstance(destination, str) else destination
@@ -123,6 +146,7 @@ def make(
         found = release or releases.latest(home)
         if found is None:
             raise PlanError(f"there is no release in {home.releases}: run `mailwright refresh` first")
+        releases.verify(home, found)
         refused = refusals(settings, home, found)
         with Ledger(home) as ledger, in_memory(settings) as connection:
             base_revision = ledger.position(target.target).revision
@@ -152,6 +176,10 @@ def read(home: Home, destination: str, plan_hash: str | None = None) -> Plan:
         said["as_of"] = datetime.fromisoformat(said["as_of"])
         said["funnel"] = [(step, number) for step, number in said["funnel"]]
         said["fields"] = [Field(**field) for field in said["fields"]]
+        said["blocked"] = {
+            segment: BlockedSegment(**{**blocked, "since": datetime.fromisoformat(blocked["since"])})
+            for segment, blocked in said["blocked"].items()
+        }
         return Plan(**said, path=found[-1].with_suffix(".parquet"))
     except (ValueError, KeyError, TypeError) as error:
         raise PlanError(f"{found[-1]} can't be read ({error}): plan again") from None
@@ -181,7 +209,8 @@ def _compare(
     connection: duckdb.DuckDBPyConnection,
     retry_rejected: bool,
 ) -> Plan:
-    for table in ("profiles", "memberships", "addresses", "funnel"):
+    rollback.create_profiles(connection, home, release)
+    for table in ("addresses", "funnel"):
         connection.execute(f"create view {table} as from read_parquet('{_quoted(release.file(table))}')")
     types = {name: str(kind) for name, kind, *_ in connection.execute("describe profiles").fetchall()}
     fields = target.fields({name: kind for name, kind in types.items() if name not in _NOT_FIELDS})
@@ -189,8 +218,10 @@ def _compare(
         names = ", ".join(f"{field.column} as {field.name}" for field in fields)
         raise PlanError(f"two columns would become one field at {target.name}: {names}; rename one in sync_profiles")
     _create_desired(connection, target, fields)
+    stale = _stale(release)
+    _create_blocked(connection, target, stale)
     _create_changes(connection, target, home, release, retry_rejected)
-    return _keep(home, target, release, base_revision, connection, fields)
+    return _keep(home, target, release, base_revision, connection, fields, stale)
 
 
 def _create_desired(connection: duckdb.DuckDBPyConnection, target: Destination, fields: list[Field]) -> None:
@@ -224,6 +255,37 @@ def _create_desired(connection: duckdb.DuckDBPyConnection, target: Destination, 
     segments = [segment for (segment,) in connection.execute("select distinct segment from tagged").fetchall()]
     connection.register("tag_names", _strings({"segment": segments, "tag": [target.tag_of(name) for name in segments]}))
     connection.execute("create table desired_tags as select key, tag from tagged inner join tag_names using (segment)")
+
+
+def _stale(release: Release) -> dict[str, tuple[datetime, str]]:
+    """Segments of a release that are out of date: name to the as_of of their members and why.
+
+    A release that goes back to another is old on purpose, so all of it is synced.
+    """
+    if release.reverts_to is not None:
+        return {}
+    return {
+        name: (state.as_of, "its definition was set aside") for name, state in release.states.items() if not state.fresh
+    }
+
+
+def _create_blocked(
+    connection: duckdb.DuckDBPyConnection, target: Destination, stale: Mapping[str, tuple[datetime, str]]
+) -> None:
+    """Tags that are not synced (blocked_tags), and who loses them all the same (losing_tags).
+
+    Whoever is no longer sendable, or may no longer be profiled, loses every tag, however old the segment is.
+    """
+    connection.register("blocked_tags", _strings({"tag": [target.tag_of(name) for name in stale]}))
+    may_profile = "false"
+    if "may_profile" in {name for name, *_ in connection.execute("describe addresses").fetchall()}:
+        may_profile = "bool_or(may_profile)"
+    connection.execute(f"""
+        create table losing_tags as
+        select key from ledger_tags anti join desired using (key)
+        union
+        select {target.key_sql("email")} from addresses group by email having not coalesce({may_profile}, false)
+    """)
 
 
 def _create_changes(
@@ -263,7 +325,7 @@ def _create_changes(
             substr(md5(wanted.key || chr(31) || wanted.field || chr(31)), 1, 16)
         ) <> wanted.hash;
 
-        create table tag_candidates as
+        create table tag_differences as
         select 'tag_add' as action, key, tag
         from desired_tags
         anti join ledger_tags using (key, tag)
@@ -271,6 +333,15 @@ def _create_changes(
         select 'tag_remove', key, tag
         from ledger_tags
         anti join desired_tags using (key, tag);
+
+        create table tags_left_out as
+        select action, key, tag
+        from tag_differences
+        semi join blocked_tags using (tag)
+        where action = 'tag_add' or key not in (select key from losing_tags);
+
+        create table tag_candidates as
+        from tag_differences anti join tags_left_out using (action, key, tag);
 
         create table tag_changes as
         select candidates.action, candidates.key, candidates.tag
@@ -312,20 +383,23 @@ def _create_changes(
 
 def _find_addresses(connection: duckdb.DuckDBPyConnection, target: Destination, home: Home, release: Release) -> None:
     """The ledger holds no address: look those of leavers up in this release, then in ever older ones."""
-    number: int | None = release.number
-    while number is not None:
-        found = releases.read(home, number)
+    older = [number for number in reversed(releases.numbers(home)) if number < release.number]
+    files = [release.file("addresses")]
+    files += [file for number in older if (file := releases.read(home, number).file("addresses")).exists()]
+    if retention.departed(home).exists():
+        files.append(retention.departed(home))
+    for file in files:
         connection.execute(f"""
             insert into known_addresses
             select {target.key_sql("email")}, any_value(email)
-            from read_parquet('{_quoted(found.file("addresses"))}')
+            from read_parquet('{_quoted(file)}')
             where {target.key_sql("email")} in (
                 select key from needed except select key from known_addresses
             )
             group by 1
         """)
-        left = connection.execute("select 1 from needed anti join known_addresses using (key) limit 1").fetchone()
-        number = found.previous if left else None
+        if not connection.execute("select 1 from needed anti join known_addresses using (key) limit 1").fetchone():
+            return
 
 
 def _keep(
@@ -335,6 +409,7 @@ def _keep(
     base_revision: int,
     connection: duckdb.DuckDBPyConnection,
     fields: list[Field],
+    stale: Mapping[str, tuple[datetime, str]],
 ) -> Plan:
     connection.execute("""
         create table operations as
@@ -384,6 +459,7 @@ def _keep(
     funnel = connection.execute("select step, addresses from funnel order by step_number").fetchall()
     upserts = actions.get("create", 0) + actions.get("update", 0)
     wanted = one("select count(*) from desired")
+    left_out = many("select tag, count(*) from tags_left_out group by 1")
     held_contacts = one("select count(*) from contact_candidates where is_held")
     work = Workload(
         upserts,
@@ -418,6 +494,10 @@ def _keep(
             )
         """),
         unsubscribes=actions.get("unsubscribe", 0),
+        blocked={
+            segment: BlockedSegment(since, reason, left_out.get(target.tag_of(segment), 0))
+            for segment, (since, reason) in sorted(stale.items())
+        },
         held_back=held_contacts + one("select count(*) from tag_candidates") - one("select count(*) from tag_changes"),
         unchanged=wanted - upserts - held_contacts,
         funnel=[
@@ -444,7 +524,9 @@ def _write(plan: Plan, connection: duckdb.DuckDBPyConnection) -> None:
         os.chmod(beside, 0o600)
     said: Mapping[str, Any] = {name: value for name, value in asdict(plan).items() if name != "path"}
     header = plan.path.with_suffix(".json")
-    write_atomically(header, json.dumps({**said, "as_of": plan.as_of.astimezone(UTC).isoformat()}, indent=2) + "\n")
+    # Instants are all of them aware.
+    text = json.dumps(said, indent=2, default=lambda moment: moment.astimezone(UTC).isoformat())
+    write_atomically(header, text + "\n")
     header.chmod(0o600)
 
 

@@ -35,3 +35,7 @@ class DestinationError(MailwrightError):
 
 class PlanError(MailwrightError):
     """A plan can't be made or may not be applied. Recovery: plan again."""
+
+
+class ReleaseError(MailwrightError):
+    """A release is missing, was changed since it was frozen, or can't be gone back to. Recovery: as the message says."""

@@ -33,6 +33,8 @@ class Settings(BaseSettings):
         frozenset(), description='Columns tagged as PII to publish all the same: ["table.column", ...] as JSON'
     )
 
+    releases_kept: int = Field(90, ge=2, description="How many of the newest releases are kept, for going back to")
+
     mailchimp_api_key: SecretStr | None = Field(None, description="Mailchimp API key; without one, the sandbox is used")
     mailchimp_server: str | None = Field(None, description="Mailchimp data centre, for example us19")
     mailchimp_list_id: str | None = Field(None, description="Mailchimp audience id")

@@ -59,6 +59,10 @@ _WRITTEN_BY: Mapping[tuple[str, ...], tuple[dg.AssetKey, ...]] = {
 }
 
 
+# Models that read what the release at work has just said.
+_AFTER_RELEASE = frozenset({"model.mailwright.segment_membership_history"})
+
+
 class Translator(DagsterDbtTranslator):
     """Groups by room, and Python's state instead of dbt's sources for what Python wrote."""
 
@@ -86,6 +90,7 @@ class Translator(DagsterDbtTranslator):
                 for dep in spec.deps
                 for writer in _WRITTEN_BY.get(tuple(dep.asset_key.path), (dep.asset_key,))
             ]
+            + ([dg.AssetDep(RELEASE)] if unique_id in _AFTER_RELEASE else [])
         )
 
     def get_asset_check_spec(
@@ -349,6 +354,7 @@ def dbt_stages(manifest: Mapping[str, Any], nodes: Mapping[str, Sequence[str]]) 
         "core": "Build marts and features",
         "customers": "Build the customer marts",
         "audiences": "Build segments and audiences",
+        "history": "Build the history of memberships",
     }
     return [_Stage(name, title, nodes[name], manifest, translator).assets() for name, title in titles.items()]
 
@@ -451,7 +457,7 @@ def activation_assets() -> list[dg.AssetsDefinition]:
         shop: Workshop = context.resources.workshop
         with shop.step("Freeze the release"):
             frozen = refresh.freeze_release(shop.settings, shop.home)
-        shop.tally.facts["release"] = frozen.number
+        shop.tally.facts["release"] = frozen.describe()
         sizes = sorted(frozen.segments.items(), key=lambda entry: -entry[1])
         return dg.MaterializeResult(
             metadata={

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from core.errors import MailwrightError
-from orchestration.commands import identity, quality, quarantine
+from orchestration.commands import identity, quality, quarantine, releases
 from orchestration.terminal import open_console, open_reporter, open_settings
 
 app = typer.Typer(
@@ -36,6 +36,8 @@ app.add_typer(identity.app, name="identity", rich_help_panel="Run")
 app.add_typer(fits_app, name="fits", rich_help_panel="Run")
 app.add_typer(sandbox_app, name="sandbox", rich_help_panel="Activate")
 app.command(rich_help_panel="Look")(quality.quality)
+app.add_typer(releases.app, name="releases", rich_help_panel="Activate")
+app.command(rich_help_panel="Activate")(releases.rollback)
 
 
 class DestinationName(StrEnum):

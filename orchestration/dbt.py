@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
 
 # The stages of a refresh, in order. What each builds is said once, in `dbt_project/selectors.yml`.
-STAGES = ("identity", "core", "customers", "audiences")
+STAGES = ("identity", "core", "customers", "audiences", "history")
 
 _TESTS = ("test", "unit_test")
 

@@ -1,8 +1,8 @@
 """The steps of a refresh, each callable without Dagster: settings and home in, a report out.
 
 In order: `take_stock`, `parse_contact_points`, `load_clock`, dbt's stage `identity`, `resolve_identity`, dbt's `core`,
-`ensure_fits`, `find_clusters` and `score_churn`, dbt's `customers` and `audiences`, `freeze_release`, `publish_marts`,
-and the plan; checks stand between them. Each opens the warehouse late and closes it early, so that between steps anyone
+`ensure_fits`, `find_clusters` and `score_churn`, dbt's `customers` and `audiences`, `freeze_release`, dbt's `history`,
+`publish_marts`, and the plan; checks stand between them. Each opens the warehouse late and closes it early, so that between steps anyone
 else may have it.
 """
 
@@ -298,11 +298,32 @@ def score_churn(settings: Settings, home: Home) -> LearningReport:
 
 
 def freeze_release(settings: Settings, home: Home) -> Release:
-    """Freeze the audiences as they are into a release, unless they equal the newest one."""
+    """Freeze the audiences as they are into a release, unless they equal the newest one or a rollback is held."""
     from activation import releases
+    from segments.movement import attribute
+    from segments.versions import definitions
 
+    sql = definitions(settings.project_dir / "dbt_project", home.timezone)
     with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:
-        return releases.freeze(settings, home, connection)
+        attribute(connection, home, sql)
+        return releases.freeze(settings, home, connection, definitions=sql, versions=versions_in_force(connection))
+
+
+def versions_in_force(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Versions of the fits, and of the models whose scores are of the current as_of, by name."""
+    rows = connection.execute("""
+        select 'fit ' || metric, cast(max(fit_version) as varchar)
+        from staging.stg_ml__fits
+        where fit_as_of <= (select as_of from marts.dim_as_ofs where is_current)
+        group by metric
+        union all
+        select 'model ' || model, string_agg(distinct model_version, ', ' order by model_version)
+        from staging.stg_ml__scores
+        where as_of = (select as_of from marts.dim_as_ofs where is_current)
+        group by model
+        order by 1
+    """).fetchall()
+    return dict(rows)
 
 
 def publish_marts(

@@ -129,6 +129,8 @@ def show_status(console: Console, settings: Settings, home: Home) -> None:
     said_release = (
         f"{release.number}, {release.counts['profiles']:,} sendable contacts" if release is not None else "none yet"
     )
+    if (held := releases.hold(home)) is not None:
+        said_release += f"; held, as rolled back to {held.reverts_to}, until `mailwright releases resume`"
     pairs(console, {"release": said_release, "plan": _newest_plan(home), "mailchimp": sandbox_line(settings, home)})
 
 

@@ -102,6 +102,11 @@ def _sandbox(settings: Settings, home: Home) -> Mailchimp:
     )
 
 
+def key_sql(email: str) -> str:
+    """SQL of Mailchimp's subscriber hash, which is the same in every account."""
+    return f"md5(lower({email}))"
+
+
 class Mailchimp:
     """One audience of one account.
 
@@ -143,7 +148,7 @@ class Mailchimp:
     # What the plan needs: no call is made.
 
     def key_sql(self, email: str) -> str:
-        return f"md5(lower({email}))"
+        return key_sql(email)
 
     def fields(self, columns: Mapping[str, str]) -> list[Field]:
         return [

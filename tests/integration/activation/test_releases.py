@@ -11,7 +11,7 @@ import pytest
 
 from activation import releases
 from core.clock import write_clock
-from core.errors import PlanError, RefreshError
+from core.errors import RefreshError, ReleaseError
 from core.home import Home
 from core.settings import Settings
 from tests.integration.activation.world import AS_OF, Person, fill_warehouse, people
@@ -37,6 +37,7 @@ def test_a_release_describes_itself(home: Home, settings: Settings) -> None:
         "bindings": 3,
         "suppressed": 0,
         "funnel": 2,
+        "states": 3,
     }
     assert made.segments == {"a": 3, "b": 3}
     assert made.folder == home.releases / "000001"
@@ -49,7 +50,7 @@ def test_the_same_outcome_makes_no_new_release_whatever_the_order_of_rows(home: 
     first = freeze(home, settings, people(50))
     again = freeze(home, settings, people(50)[::-1], days=1)
     assert (again.number, again.outcome, again.content_hash) == (1, "unchanged", first.content_hash)
-    assert len(list(home.releases.iterdir())) == 1
+    assert releases.numbers(home) == [1]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def test_a_replay_of_an_earlier_as_of_freezes_nothing(home: Home, settings: Sett
     replay = freeze(home, settings, people(1), days=-1)
     assert (replay.number, replay.outcome, replay.is_new) == (1, "replay", False)
     assert "nothing frozen" in str(replay.summary()["outcome"])
-    assert len(list(home.releases.iterdir())) == 1
+    assert releases.numbers(home) == [1]
 
 
 def test_files_are_read_only_and_private(home: Home, settings: Settings) -> None:
@@ -115,7 +116,7 @@ def test_the_as_of_is_the_clocks(home: Home, settings: Settings) -> None:
 
 
 def test_a_missing_or_spoilt_release_says_what_to_do(home: Home, settings: Settings) -> None:
-    with pytest.raises(PlanError, match="there is no release 7"):
+    with pytest.raises(ReleaseError, match="there is no release 7"):
         releases.read(home, 7)
     made = freeze(home, settings, people(1))
     description = made.folder / "release.json"
@@ -123,5 +124,5 @@ def test_a_missing_or_spoilt_release_says_what_to_do(home: Home, settings: Setti
     said = json.loads(description.read_text())
     del said["counts"]
     description.write_text(json.dumps(said))
-    with pytest.raises(PlanError, match="restore it from a backup"):
+    with pytest.raises(ReleaseError, match="restore it from a backup"):
         releases.read(home, 1)

@@ -45,6 +45,7 @@ class Person:
     rfm_segment: str | None = "champions"
     order_count: int | None = 3
     segments: Sequence[str] = ("frequent_buyers",)
+    may_profile: bool = True
 
     @property
     def key(self) -> str:
@@ -68,12 +69,31 @@ class World:
     others: list[tuple[str, str]] = field(default_factory=list)
 
     def release(
-        self, persons: Sequence[Person], as_of: datetime = AS_OF, others: Sequence[tuple[str, str]] = ()
+        self,
+        persons: Sequence[Person],
+        as_of: datetime = AS_OF,
+        others: Sequence[tuple[str, str]] = (),
+        stale: Mapping[str, datetime] | None = None,
+        **options: Any,
     ) -> Release:
-        """Freeze a release of these people; `others` are addresses (and customers) that are not sendable."""
+        """Freeze a release of these people; `others` are addresses (and customers) that are not sendable.
+
+        Args:
+            stale: segments whose members are kept from before, with the as_of that they are of.
+        """
         with duckdb.connect() as connection:
             fill_warehouse(connection, persons, others)
-            return releases.freeze(self.settings, self.home, connection, as_of=as_of)
+            if stale is not None:
+                connection.execute(
+                    "create table activation.segment_status (segment varchar, is_fresh boolean, as_of timestamp)"
+                )
+                for segment in {name for person in persons for name in person.segments}:
+                    moment = naive(stale.get(segment, as_of))
+                    connection.execute(
+                        "insert into activation.segment_status values (?, ?, ?)",
+                        [segment, segment not in stale, moment],
+                    )
+            return releases.freeze(self.settings, self.home, connection, as_of=as_of, **options)
 
     def deliver(
         self, source: str, table: str, rows: Sequence[Mapping[str, Any]], received_at: datetime = AS_OF
@@ -162,15 +182,27 @@ def fill_warehouse(
     columns = {name: pa.array([getattr(person, name) for person in persons], pa.string()) for name in names}
     columns["order_count"] = pa.array([person.order_count for person in persons], pa.int64())
     columns["segments"] = pa.array([list(person.segments) for person in persons], pa.list_(pa.string()))
-    profiles = pa.table(columns)  # noqa: F841  # read by DuckDB under its name
+    columns["may_profile"] = pa.array([person.may_profile for person in persons], pa.bool_())
+    given = pa.table(columns)  # noqa: F841  # read by DuckDB under its name
     addresses = pa.table({  # noqa: F841
         "email": pa.array([*(person.email for person in persons), *(email for email, _ in others)], pa.string()),
         "customer_id": pa.array([*(p.customer_id or None for p in persons), *(c for _, c in others)], pa.string()),
+        "is_sendable": pa.array([*(True for _ in persons), *(False for _ in others)], pa.bool_()),
+        "may_profile": pa.array([*(person.may_profile for person in persons), *(False for _ in others)], pa.bool_()),
     })  # fmt: skip
     connection.execute("create schema activation")
-    connection.execute("create table activation.sync_profiles as from profiles")
+    connection.execute("""
+        create table activation.sync_profiles as
+        select * exclude (may_profile) replace (
+            if(may_profile, rfm_segment, null) as rfm_segment,
+            if(may_profile, order_count, null) as order_count,
+            if(may_profile, segments, []) as segments
+        )
+        from given
+    """)
     connection.execute(
-        "create table activation.sendable_audience as select distinct email, false as needs_double_opt_in from addresses"
+        "create table activation.sendable_audience as"
+        " select distinct email, is_sendable, may_profile, false as needs_double_opt_in from addresses"
     )
     connection.execute("create schema marts")
     connection.execute(
@@ -188,8 +220,11 @@ def fill_warehouse(
         "create table marts.suppressed_addresses (email varchar, purpose varchar, suppression_type varchar)"
     )
     connection.execute(
-        "create table activation.segment_memberships as"
-        " select customer_id, unnest(segments) as segment from activation.sync_profiles"
+        "create table activation.segment_memberships as select customer_id, unnest(segments) as segment from given"
+    )
+    connection.execute(
+        "create table marts.customer_360 as select distinct on (customer_id) customer_id, 'active' as lifecycle_stage,"
+        " rfm_segment, 'high' as value_tier, 'engaged' as engagement_state from given"
     )
     connection.execute(
         "create table activation.audience_funnel as"
