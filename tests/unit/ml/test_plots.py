@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_ribbons_are_as_wide_as_the_customers_they_carry(monkeypatch):
 
 
 def test_a_row_of_the_migration_is_coloured_by_its_shares(monkeypatch):
-    drawn = {}
+    drawn: dict[str, Any] = {}
     monkeypatch.setattr(plots, "as_png", lambda figure: drawn.setdefault("axes", figure.axes[0]) and b"")
 
     plots.rfm_migration({("new", "loyal"): 3, ("new", "new"): 1, ("loyal", "loyal"): 7, (None, None): 5})
