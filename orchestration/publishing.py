@@ -243,7 +243,7 @@ def _queries(
     if not marts:
         raise RefreshError("there are no marts to publish: run `mailwright refresh`")
     sources = {name: ("marts", name) for name in marts if name not in NOT_COPIED}
-    for name in ("segment_memberships", "audience_funnel"):
+    for name in ("segment_memberships", "segment_membership_history", "customer_changes", "audience_funnel"):
         if ("activation", name) in present:
             sources[name] = ("activation", name)
     queries: dict[str, tuple[str, tuple[str, ...]]] = {}

@@ -372,4 +372,4 @@ def _wrapped(expression: exp.Expr) -> exp.Expr:
 
 
 def _text(expression: exp.Expr) -> str:
-    return expression.sql(dialect=_DIALECT, comments=False, normalize_functions=False)
+    return expression.sql(dialect=_DIALECT, comments=False, normalize_functions="lower")
