@@ -64,11 +64,13 @@ class Movement:
 
 
 def newest_release(home: Home) -> Released | None:
-    """The newest release, or None before the first one."""
+    """The newest release, or None before the first one, and in a copy of a home that holds no memberships."""
     numbers = [int(path.name) for path in home.releases.glob("[0-9]" * 6) if (path / "release.json").exists()]
     if not numbers:
         return None
     folder = home.releases / f"{max(numbers):06}"
+    if not (folder / "memberships.parquet").exists():
+        return None
     said: dict[str, Any] = json.loads((folder / "release.json").read_text(encoding="utf-8"))
     segments: Mapping[str, Any] = said["segments"]
     kept = {name: one.get("sql") for name, one in segments.items() if isinstance(one, dict)}

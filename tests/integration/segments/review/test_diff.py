@@ -174,6 +174,17 @@ def test_a_personal_column_needs_the_warehouse(shop: Shop) -> None:
     assert only(found).after == 10
 
 
+def test_a_copy_of_what_is_published_is_enough(shop: Shop) -> None:
+    shop.release(1, {"big": []}, as_of=AS_OF)
+    (shop.home.releases / "000001" / "memberships.parquet").unlink()
+    shop.home.warehouse.unlink()
+    shop.write("big", "value > 60")
+    shop.write("small", "email like '%9@example.com'")
+    big, small = diff(shop.settings, shop.home).changes
+    assert (big.after, big.moved) == (39, None)
+    assert 'the new definition does not run: Binder Error: Referenced column "email"' in small.notes[0]
+
+
 def test_a_warehouse_in_use_is_said(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     import subprocess
     import sys
