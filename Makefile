@@ -45,8 +45,8 @@ format: $(INSTALLED) ## Mend what ruff and sqlfluff can mend by themselves
 	@$(BIN)/ruff format
 	@$(BIN)/sqlfluff fix dbt_project
 
-bench: $(INSTALLED) ## Measure speed and size
-	@$(BIN)/python -m tests.benchmarks
+bench: $(INSTALLED) ## Measure speed and size (SIZES="10000 100000 1000000": customers, HOMES=folder: keep and re-use them)
+	@$(BIN)/python -m tests.benchmarks $(if $(SIZES),--sizes $(SIZES)) $(if $(HOMES),--homes $(HOMES))
 
 lock: $(INSTALLED) ## Pin what pyproject.toml asks for (UPGRADE=1: the newest versions)
 	@$(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --generate-hashes --no-emit-index-url --no-header --no-annotate \

@@ -33,10 +33,16 @@ class Plugin(BasePlugin):
         _locked.add(warehouse)
 
     def configure_connection(self, conn: duckdb.DuckDBPyConnection) -> None:
+        """Once for the database, which all of dbt's threads share: so they share one memory limit as well.
+
+        What does not fit spills into `warehouse.duckdb.tmp`, DuckDB's own place beside its file. Nothing reads rows in the
+        order in which they were written, and keeping it would hold big tables in memory until they are complete.
+        """
         try:
             configure(conn, load_settings())
         except MailwrightError as error:
             raise DbtRuntimeError(str(error)) from None
+        conn.execute("set preserve_insertion_order = false")
 
     def configure_cursor(self, cursor: duckdb.DuckDBPyConnection) -> None:
         """Say where the project stands; dbt itself may only know it relative to where it was called."""

@@ -6,7 +6,7 @@ Reads published marts and releases. Values of personal columns are never shown, 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from core.home import Home
 from core.settings import Settings
 from segments import anatomy, movement
 from segments.anatomy import SCHEMA, Condition
-from segments.data import CUSTOMERS, open_data, said_of
+from segments.data import CUSTOMERS, Data, open_data, said_of
 from segments.definitions import PREFIX, Segment, survey
 from segments.versions import Version, refs_of, versions_of
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 DBT_PROJECT = "dbt_project"
 MEMBERSHIPS = "segment_memberships"
 JOURNAL = "identity_journal"
-_SENDABILITY = ("addresses", "profiles", "suppressed")
 
 
 @dataclass(frozen=True)
@@ -144,9 +143,9 @@ def explain(
         changes = _changes(connection, home, customer_id)
         explained = []
         for name, version in versions.items():
-            one = _verdict(connection, home, version, customer_id, memberships, changes.get(name, ()), data.as_of)
+            one = _explain(connection, home, version, customer_id, memberships, changes.get(name, ()), data)
             if one.is_member or one.held or name in wanted:
-                explained.append(_with_conditions(one, connection, version, customer_id, data.personal))
+                explained.append(one)
         for name in sorted(memberships - set(versions)):
             lines = tuple(_line(change, home) for change in reversed(changes.get(name, ())))
             explained.append(
@@ -157,54 +156,41 @@ def explain(
         )
 
 
-def _verdict(
+def _explain(
     connection: duckdb.DuckDBPyConnection,
     home: Home,
     version: Version,
     customer_id: str,
     memberships: frozenset[str],
     changes: tuple[Change, ...],
-    as_of: datetime,
+    data: Data,
 ) -> SegmentExplanation:
-    """Everything but the conditions, which take longer."""
     import duckdb
 
     is_member = version.name in memberships
     qualifies: bool | None = None
+    conditions: tuple[Condition, ...] = ()
     problem = version.problem
     if version.sql is not None:
         try:
             qualifies = anatomy.contains(connection, version.sql, customer_id)
         except duckdb.Error as error:
             problem = f"the definition does not run: {said_of(error)}"
+        else:
+            try:
+                conditions = tuple(anatomy.conditions(connection, version.sql, customer_id, hidden=data.personal))
+            except (duckdb.Error, MailwrightError):
+                problem = "the definition runs, but its conditions can't be taken apart"
     return SegmentExplanation(
         version.name,
         version.segment.description if version.segment else "",
         is_member,
         qualifies,
-        (),
+        conditions,
         tuple(_line(change, home) for change in reversed(changes)),
-        _held(version.segment, is_member, qualifies, changes, home, as_of),
+        _held(version.segment, is_member, qualifies, changes, home, data.as_of),
         problem,
     )
-
-
-def _with_conditions(
-    one: SegmentExplanation,
-    connection: duckdb.DuckDBPyConnection,
-    version: Version,
-    customer_id: str,
-    personal: frozenset[str],
-) -> SegmentExplanation:
-    import duckdb
-
-    if version.sql is None or one.qualifies is None:
-        return one
-    try:
-        found = anatomy.conditions(connection, version.sql, customer_id, hidden=personal)
-    except (duckdb.Error, MailwrightError):
-        return replace(one, problem="the definition runs, but its conditions can't be taken apart")
-    return replace(one, conditions=tuple(found))
 
 
 def _held(
@@ -305,10 +291,9 @@ def _changes(connection: duckdb.DuckDBPyConnection, home: Home, customer_id: str
 
 def _sendability(connection: duckdb.DuckDBPyConnection, home: Home, customer_id: str) -> Sendability | None:
     released = movement.newest_release(home)
-    folder = home.releases if released is None else released.memberships.parent
-    # A copy of a home for reviewing may hold no addresses.
-    if released is None or not all((folder / f"{name}.parquet").exists() for name in _SENDABILITY):
+    if released is None:
         return None
+    folder = released.memberships.parent
     row = connection.execute(
         f"""
         with mine as (
