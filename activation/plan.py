@@ -265,7 +265,9 @@ def _stale(release: Release) -> dict[str, tuple[datetime, str]]:
     if release.reverts_to is not None:
         return {}
     return {
-        name: (state.as_of, "its definition was set aside") for name, state in release.states.items() if not state.fresh
+        name: (state.as_of, "kept from before, as it could not be built")
+        for name, state in release.states.items()
+        if not state.fresh
     }
 
 

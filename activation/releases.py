@@ -214,7 +214,7 @@ def freeze(
                 states,
                 newest.number if newest else None,
                 draft.folder,
-                code_revision=code_revision(settings),
+                code_revision=code_revision(settings.project_dir),
                 versions=dict(versions or {}),
             )
             history.write(connection, home, made, newest)
@@ -419,12 +419,11 @@ def content_hash_of(
     return digest.hexdigest()
 
 
-def code_revision(settings: Settings) -> str:
+def code_revision(root: Path) -> str:
     """What `git describe` calls the checkout, ending in -dirty where files differ; else the package's version."""
     import subprocess
     from importlib.metadata import PackageNotFoundError, version
 
-    root = settings.project_dir
     if (root / ".git").exists():
         try:
             said = subprocess.run(

@@ -192,7 +192,7 @@ def _draft(
             states,
             newest.number,
             draft.folder,
-            code_revision=releases.code_revision(settings),
+            code_revision=releases.code_revision(settings.project_dir),
             versions=target.versions,
             reverts_to=number,
         )

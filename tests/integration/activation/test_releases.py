@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import shutil
+import subprocess
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 import duckdb
 import pytest
+from sqlalchemy import delete
 
-from activation import releases
+from activation import history, plan, releases, rollback
+from activation.ledger import contacts
+from activation.render import plan_markdown
+from activation.sandbox.store import hash_of
 from core.clock import write_clock
 from core.errors import RefreshError, ReleaseError
+from core.files import sha256_of
 from core.home import Home
 from core.settings import Settings
-from tests.integration.activation.world import AS_OF, Person, fill_warehouse, people
+from tests.integration.activation.world import AS_OF, Person, World, fill_warehouse, naive, people
 
 
 def freeze(home: Home, settings: Settings, persons: list[Person], days: int = 0) -> releases.Release:
@@ -126,3 +136,237 @@ def test_a_missing_or_spoilt_release_says_what_to_do(home: Home, settings: Setti
     description.write_text(json.dumps(said))
     with pytest.raises(ReleaseError, match="restore it from a backup"):
         releases.read(home, 1)
+
+
+def tampered(path: Path) -> None:
+    path.chmod(0o600)
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+
+
+@pytest.mark.parametrize("table", [*releases.TABLES, releases.STATES])
+def test_a_changed_file_is_found(home: Home, settings: Settings, table: str) -> None:
+    made = freeze(home, settings, people(2))
+    releases.verify(home, made)
+    tampered(made.file(table))
+    with pytest.raises(ReleaseError, match=rf"release 1 is not as it was frozen: {table}\.parquet was changed"):
+        releases.verify(home, made)
+    made.file(table).unlink()
+    with pytest.raises(ReleaseError, match=rf"{table}\.parquet is missing"):
+        releases.verify(home, made)
+
+
+@pytest.mark.parametrize("change", ["as_of", "a file's hash", "the seal"])
+def test_a_changed_description_is_found(home: Home, settings: Settings, change: str) -> None:
+    made = freeze(home, settings, people(2))
+    description = made.folder / "release.json"
+    said = json.loads(description.read_text())
+    if change == "as_of":
+        said["as_of"] = (AS_OF + timedelta(days=3)).isoformat()
+    elif change == "the seal":
+        del said["seal"]
+    else:
+        tampered(made.file("profiles"))
+        said["files"]["profiles.parquet"] = sha256_of(made.file("profiles"))
+    description.chmod(0o600)
+    description.write_text(json.dumps(said))
+    with pytest.raises(ReleaseError, match=r"release\.json was changed"):
+        releases.verify(home, releases.read(home, 1))
+
+
+def test_neither_plan_nor_apply_takes_a_changed_release(world: World) -> None:
+    made = world.release(people(2))
+    reviewed = world.plan()
+    tampered(made.file("suppressed"))
+    with pytest.raises(ReleaseError, match="Restore the folder from a backup"):
+        world.plan()
+    with pytest.raises(ReleaseError, match="not as it was frozen"):
+        world.apply(reviewed)
+    assert world.members() == {}
+
+
+def test_a_release_says_what_it_was_made_of(home: Home, settings: Settings) -> None:
+    with duckdb.connect() as connection:
+        fill_warehouse(connection, people(2))
+        made = releases.freeze(
+            settings,
+            home,
+            connection,
+            as_of=AS_OF,
+            definitions={"frequent_buyers": "select 1", "unknown": "select 2"},
+            versions={"model churn": "7"},
+        )
+    state = made.states["frequent_buyers"]
+    assert state == releases.SegmentState(2, True, AS_OF, hashlib.sha256(b"select 1").hexdigest(), "select 1")
+    assert list(made.states) == ["frequent_buyers"]
+    assert made.versions == {"model churn": "7"}
+    assert re.fullmatch(r"[\w.-]*[0-9a-f]{12}(-dirty)?|\d+\.\d+\.\d+", made.code_revision or "")
+    assert set(made.files) == {path.name for path in made.folder.glob("*.parquet")}
+
+
+def test_the_code_revision_is_gits_where_there_is_one(tmp_path: Path) -> None:
+    assert releases.code_revision(tmp_path) == version("mailwright")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=A", "-c", "user.email=a@example.com"]
+    (tmp_path / "file").write_text("1")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        subprocess.run([*git, *command], check=True)
+    clean = releases.code_revision(tmp_path)
+    assert re.fullmatch("[0-9a-f]{12}", clean)
+    (tmp_path / "file").write_text("2")
+    assert releases.code_revision(tmp_path) == f"{clean}-dirty"
+
+
+def test_rows_are_told_apart_whatever_they_hold(home: Home, settings: Settings) -> None:
+    """Summed hashes must not take one distribution of the same words for another."""
+    releases_seen = set()
+    for given, surname in [("a", "b"), ("b", "a"), ("a, b", ""), ("", "a, b"), ("NULL", "b"), ("a'", "b"), ("ab", "")]:
+        releases_seen.add(freeze(home, settings, people(1, given_name=given, surname=surname)).number)
+    freeze(home, settings, people(1, given_name="a", surname="b"))
+    assert releases_seen == {1, 2, 3, 4, 5, 6, 7}
+
+
+def test_homes_do_not_share_hashes(tmp_path: Path, settings: Settings) -> None:
+    homes = [Home.create(tmp_path / name, "Europe/London", "GBP") for name in ("one", "two")]
+    first, second = (freeze(home, settings, people(2)) for home in homes)
+    assert first.content_hash != second.content_hash
+    assert (homes[0].releases / "salt").stat().st_mode & 0o777 == 0o600
+
+
+def test_how_customers_stand_makes_no_other_outcome(home: Home, settings: Settings) -> None:
+    freeze(home, settings, people(2))
+    with duckdb.connect() as connection:
+        fill_warehouse(connection, people(2))
+        connection.execute("update marts.customer_360 set lifecycle_stage = 'dormant'")
+        assert releases.freeze(settings, home, connection, as_of=AS_OF).outcome == "unchanged"
+
+
+def test_an_unchanged_outcome_is_confirmed_and_the_release_stays(world: World) -> None:
+    first = world.release(people(2, segments=("a",)), stale={})
+    before = contents(first.folder)
+    again = world.release(people(2, segments=("a",)), AS_OF + timedelta(days=5), stale={})
+    assert (again.outcome, again.as_of, again.confirmed_at) == ("unchanged", AS_OF, AS_OF + timedelta(days=5))
+    assert again.states["a"].as_of == AS_OF + timedelta(days=5)
+    assert contents(first.folder) == before
+    releases.verify(world.home, again)
+    stale = world.release(people(2, segments=("a",)), AS_OF + timedelta(days=6), stale={"a": AS_OF})
+    assert (stale.number, stale.outcome) == (2, "new"), "going stale is another outcome"
+
+
+def old_layout(release: releases.Release) -> releases.Release:
+    """Rewrite a release as earlier versions had it."""
+    description = release.folder / "release.json"
+    said = json.loads(description.read_text())
+    kept = {name: said[name] for name in ("number", "as_of", "content_hash", "counts", "previous")}
+    kept["segments"] = {name: state["members"] for name, state in said["segments"].items()}
+    description.chmod(0o600)
+    description.write_text(json.dumps(kept))
+    release.file("states").unlink()
+    with duckdb.connect() as connection:
+        connection.execute(f"create table a as select email, customer_id from '{release.file('addresses')}'")
+        release.file("addresses").unlink()
+        connection.execute(f"copy a to '{release.file('addresses')}' (format parquet)")
+    shutil.rmtree(release.folder.parent / "history", ignore_errors=True)
+    return releases.read(Home.open(release.folder.parents[2]), release.number)
+
+
+def test_a_release_of_an_earlier_version_is_read_as_it_is(world: World) -> None:
+    first = old_layout(world.release(people(2, segments=("a",))))
+    assert (first.layout, first.segments, first.states["a"].fresh, first.files) == (1, {"a": 2}, True, {})
+    releases.verify(world.home, first)
+    world.apply()
+    assert world.tags() == {"mw: a": {"person00000@example.com", "person00001@example.com"}}
+    with pytest.raises(ReleaseError, match="run `mailwright refresh` first, then roll back"):
+        rollback.rollback(world.settings, world.home, 1)
+    # The next one is of today's layout, knows what changed, and the old one can be gone back to.
+    second = world.release(people(1, segments=("a",)), AS_OF + timedelta(days=1))
+    assert (second.number, second.layout) == (2, releases.LAYOUT)
+    with duckdb.connect() as connection:
+        history.changes_view(connection, world.home)
+        told = connection.execute("select release, customer_id, change, cause from membership_changes order by all")
+        assert told.fetchall() == [
+            (1, "c00000", "entered", None),
+            (1, "c00001", "entered", None),
+            (2, "c00001", "left", None),
+        ]
+    assert rollback.rollback(world.settings, world.home, 1).reverts_to == 1
+
+
+def test_a_stale_segment_is_not_synced_and_is_shown(world: World) -> None:
+    world.release(people(2, segments=("a", "b")), stale={})
+    world.apply()
+    later = [*people(1, segments=("b",)), *people(3, segments=("a", "b"))[1:]]
+    world.release(later, AS_OF + timedelta(days=1), stale={"a": AS_OF})
+    made = world.plan()
+    assert (made.tag_adds, made.tag_removes) == ({"mw: b": 1}, {})
+    assert made.summary()["segment a"] == (
+        "stale since 2011-12-10 00:00 (kept from before, as it could not be built), not synced: 2 tag changes left out"
+    )
+    assert "stale since" in plan_markdown(made)
+    assert plan.read(world.home, "mailchimp") == made
+    world.apply(made)
+    assert len(world.tags()["mw: a"]) == 2
+    # Whoever is sendable no more, or not to be profiled, loses the tag of a stale segment as any other.
+    later[1].may_profile = False
+    world.release(
+        [later[1]],
+        AS_OF + timedelta(days=2),
+        others=[(later[0].email, later[0].customer_id)],
+        stale={"a": AS_OF, "b": AS_OF},
+    )
+    world.apply()
+    assert world.tags()["mw: a"] == set()
+    # Fresh again: what was left out comes.
+    world.release(people(3, segments=("a", "b")), AS_OF + timedelta(days=3), stale={})
+    assert world.plan().tag_adds["mw: a"] == 3
+
+
+def test_only_so_many_are_kept_and_what_is_needed_beside(world: World) -> None:
+    world.settings = world.settings.model_copy(update={"releases_kept": 2})
+    everyone = people(9)
+    for number in range(3):
+        world.release(everyone[: 9 - number], AS_OF + timedelta(days=number))
+        if number == 0:
+            world.apply()
+    # The destination stands at the first.
+    assert releases.numbers(world.home) == [1, 2, 3]
+    world.apply()
+    world.release(everyone[:6], AS_OF + timedelta(days=3))
+    assert releases.numbers(world.home) == [3, 4]
+    assert [path.stem for path in sorted((world.home.releases / "history").iterdir())] == [
+        f"{number:06}" for number in range(1, 5)
+    ]
+    rollback.rollback(world.settings, world.home, 3)
+    for days in range(4, 8):
+        assert world.release(everyone[:days], AS_OF + timedelta(days=days)).outcome == "held"
+    assert releases.numbers(world.home) == [3, 4, 5]
+    with pytest.raises(ReleaseError, match="release 1 is no longer kept: there are 3, from 3 to 5"):
+        releases.read(world.home, 1)
+
+
+def test_tags_of_who_left_are_removed_by_address_though_their_release_is_gone(world: World) -> None:
+    world.settings = world.settings.model_copy(update={"releases_kept": 2})
+    world.release([*people(2), Person("never.synced@example.com", "c9")])
+    world.apply()
+    with world.ledger as ledger:
+        ledger.acknowledge_tags(
+            world.destination.target, "mw: frequent_buyers", [], [hash_of("never.synced@example.com")]
+        )
+        with ledger._engine.begin() as connection:
+            connection.execute(delete(contacts).where(contacts.c.key == hash_of("never.synced@example.com")))
+    for number in range(1, 5):
+        world.release(people(1, surname=f"Example {number}"), AS_OF + timedelta(days=number))
+        if number == 1:
+            # Another plan moves the destination on, without touching who left.
+            made = world.plan()
+            with world.ledger as ledger:
+                run = ledger.begin(made.target, made.hash, made.base_revision, made.release, naive(AS_OF))
+                ledger.end(run, "done", {}, naive(AS_OF))
+    assert 1 not in releases.numbers(world.home)
+    departed = world.home.releases / "departed.parquet"
+    assert departed.stat().st_mode & 0o777 == 0o600
+    with duckdb.connect() as connection:
+        kept = connection.execute(f"from '{departed}'").fetchall()
+    assert kept == [("person00001@example.com",)], "who is at no destination is not kept"
+    made = world.plan()
+    assert (made.tag_removes, "tags by key" in made.calls) == ({"mw: frequent_buyers": 1}, False)
+    world.apply(made)
+    assert "person00001@example.com" not in world.tags()["mw: frequent_buyers"]
