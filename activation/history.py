@@ -74,7 +74,7 @@ def write(
                 from changes
                 {joins}
                 order by changes.segment, changes.customer_id
-            ) to '{quoted(beside)}' (format parquet)
+            ) to '{quoted(beside)}' (format parquet, compression zstd)
         """)
         beside.chmod(0o400)
 

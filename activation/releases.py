@@ -358,7 +358,7 @@ class Draft:
     def write(self, connection: duckdb.DuckDBPyConnection, table: str, query: str) -> None:
         """Write one table, sorted: equal rows make an equal file."""
         copied = connection.execute(
-            f"copy (from ({query}) order by all) to '{quoted(self.file(table))}' (format parquet)"
+            f"copy (from ({query}) order by all) to '{quoted(self.file(table))}' (format parquet, compression zstd)"
         ).fetchone()
         self.counts[table] = copied[0] if copied else 0
 

@@ -114,6 +114,7 @@ def test_the_graph_goes_from_the_lake_to_the_sync(graph: Any, manifest: dict[str
         (dg.AssetKey(["activation", "sync_profiles"]), assets.RELEASE),
         (dg.AssetKey(["marts", "customer_360"]), assets.PUBLISHED),
         (assets.RELEASE, assets.PLAN),
+        (assets.RELEASE, dg.AssetKey(["activation", "segment_membership_history"])),
         (assets.PLAN, assets.SYNC),
     ]:
         ancestors = dg.AssetSelection.assets(downstream).upstream().resolve(graph)
@@ -161,7 +162,7 @@ def test_groups_are_the_rooms(graph: Any) -> None:
     groups = {graph.get(key).group_name for key in graph.get_all_asset_keys()}
     assert groups == {
         "lake", "seeds", "staging", "intermediate", "identity", "marts_core", "features", "ml", "marts_customers", "segments",
-        "activation", "publishing",
+        "releases", "activation", "publishing",
     }  # fmt: skip
 
 

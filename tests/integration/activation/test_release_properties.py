@@ -1,0 +1,163 @@
+"""Whatever happens: history tells every release, and going back undoes all but what was withdrawn."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from activation import history, plan, releases, rollback
+from activation.connectors.mailchimp import Mailchimp
+from activation.ledger import Ledger
+from activation.sandbox.app import Sandbox
+from core.home import Home
+from core.settings import Settings
+from tests.integration.activation.world import AS_OF, Faults, Person, World
+
+SEGMENTS = ("a", "b", "c")
+DAY = timedelta(days=1)
+
+
+@contextmanager
+def fresh_world() -> Iterator[World]:
+    """A world without a server: what is planned is acknowledged by hand."""
+    with tempfile.TemporaryDirectory() as folder:
+        home = Home.create(Path(folder) / "home", "Europe/London", "GBP")
+        sandbox = Sandbox(home.sandbox, "test")
+        destination = Mailchimp("http://127.0.0.1:9/3.0", SecretStr("key"), "list", "nowhere", account="nowhere")
+        made = Settings(home=home.root, memory_limit="500MB", threads=1)
+        yield World(home, made, sandbox, destination, Faults(sandbox.app()))
+        sandbox.store.close()
+
+
+def acknowledge(world: World, made: plan.Plan) -> None:
+    """As if all of a plan had been done."""
+    target = world.destination.target
+    with duckdb.connect() as connection, Ledger(world.home) as ledger:
+        rows = connection.execute(
+            f"select action, key, tag, content_hash, field_hashes from '{made.path}' order by phase"
+        ).fetchall()
+        for action, key, tag, content_hash, field_hashes in rows:
+            if action == "unsubscribe":
+                ledger.acknowledge_unsubscribes(target, [key])
+            elif action in ("create", "update"):
+                ledger.acknowledge_contacts(target, [(key, content_hash, field_hashes)])
+            else:
+                ledger.acknowledge_tags(
+                    target, tag, [key] if action == "tag_add" else [], [key] if action == "tag_remove" else []
+                )
+
+
+def operations(made: plan.Plan) -> set[tuple[str, str, str]]:
+    with duckdb.connect() as connection:
+        return set(connection.execute(f"select action, email, tag from '{made.path}'").fetchall())
+
+
+memberships = st.frozensets(st.tuples(st.sampled_from(["c1", "c2", "c3"]), st.sampled_from(SEGMENTS)))
+steps = st.lists(st.one_of(memberships, st.integers(1, 9), st.just("resume")), min_size=2, max_size=9).filter(
+    lambda drawn: any(isinstance(step, frozenset) for step in drawn)
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(steps)
+def test_the_history_replayed_is_every_release(drawn: list[Any]) -> None:
+    with fresh_world() as world:
+        for day, step in enumerate(drawn):
+            there = releases.numbers(world.home)
+            if isinstance(step, frozenset):
+                persons = [
+                    Person(f"{name}@example.com", name, segments=tuple(sorted(s for c, s in step if c == name)))
+                    for name in ("c1", "c2", "c3")
+                ]
+                world.release(persons, AS_OF + day * DAY)
+            elif step == "resume":
+                rollback.resume(world.home)
+            elif there:
+                rollback.rollback(world.settings, world.home, there[step % len(there)])
+        with duckdb.connect() as connection:
+            history.changes_view(connection, world.home)
+            changes = connection.execute("select release, change, customer_id, segment, cause from membership_changes")
+            told = changes.fetchall()
+            members: set[tuple[str, str]] = set()
+            for number in releases.numbers(world.home):
+                release = releases.read(world.home, number)
+                for change, customer, segment in {row[1:4] for row in told if row[0] == number}:
+                    # One enters only if outside, and leaves only if inside: stays never overlap.
+                    assert ((customer, segment) in members) == (change == "left")
+                    (members.remove if change == "left" else members.add)((customer, segment))
+                found = connection.execute(f"from '{release.file('memberships')}'").fetchall()
+                assert members == set(found), number
+                if release.reverts_to is not None:
+                    assert {row[4] for row in told if row[0] == number} <= {"rollback"}
+
+
+person = st.fixed_dictionaries({
+    "was_there": st.booleans(),
+    "had": st.frozensets(st.sampled_from(SEGMENTS)),
+    "was": st.sampled_from(["champions", "at_risk"]),
+    "is_there": st.booleans(),
+    "has": st.frozensets(st.sampled_from(SEGMENTS)),
+    "is": st.sampled_from(["champions", "at_risk"]),
+    "may_profile": st.booleans(),
+    "refuses": st.booleans(),
+})  # fmt: skip
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(person, min_size=1, max_size=5))
+def test_the_plan_after_a_rollback_is_the_inverse_less_who_withdrew(drawn: list[dict[str, Any]]) -> None:
+    emails = [f"p{number}@example.com" for number in range(len(drawn))]
+    named = list(zip(emails, drawn, strict=True))
+    with fresh_world() as world:
+        world.release([
+            Person(email, email, rfm_segment=said["was"], segments=tuple(sorted(said["had"])))
+            for email, said in named
+            if said["was_there"]
+        ])  # fmt: skip
+        acknowledge(world, world.plan())
+        world.release(
+            [
+                Person(
+                    email,
+                    email,
+                    rfm_segment=said["is"],
+                    segments=tuple(sorted(said["has"])),
+                    may_profile=said["may_profile"],
+                )
+                for email, said in named
+                if said["is_there"]
+            ],
+            AS_OF + DAY,
+            others=[(email, email) for email, said in named if not said["is_there"]],
+        )
+        acknowledge(world, world.plan())
+        assert world.plan().is_empty
+        for email, said in named:
+            if said["refuses"]:
+                world.refuse(email, AS_OF + DAY)
+        rollback.rollback(world.settings, world.home, 1)
+
+        expected: set[tuple[str, str, str]] = set()
+        for email, said in named:
+            there = said["has"] if said["is_there"] and said["may_profile"] else frozenset()
+            back = said["was_there"] and said["is_there"] and not said["refuses"]
+            wanted = said["had"] if back and said["may_profile"] else frozenset()
+            expected |= {("tag_add", email, f"mw: {segment}") for segment in wanted - there}
+            expected |= {("tag_remove", email, f"mw: {segment}") for segment in there - wanted}
+            if back and said["may_profile"] and said["was"] != said["is"]:
+                expected.add(("update", email, ""))
+            if said["refuses"] and (said["was_there"] or said["is_there"]):
+                expected.add(("unsubscribe", email, ""))
+        made = world.plan()
+        assert operations(made) == expected
+        acknowledge(world, made)
+        assert world.plan().is_empty
