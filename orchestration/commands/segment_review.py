@@ -117,11 +117,9 @@ def _show_diff(console: Console, found: SegmentDiff) -> None:
 
 
 def _show_change(console: Console, change: SegmentChange) -> None:
-    from rich.markup import escape
-
     from orchestration.showing import pairs
 
-    said = {what: escape(f"{before} → {after}") for what, before, after in change.difference.metadata}
+    said = {what: f"{before} → {after}" for what, before, after in change.difference.metadata}
     if change.overlaps:
         said["shared with"] = ", ".join(f"{one.other} {one.before:,} → {one.after:,}" for one in change.overlaps)
     if change.entered_sample:
@@ -154,8 +152,6 @@ def _show_explanation(console: Console, found: Explanation) -> None:
 
 
 def _show_segment(console: Console, one: SegmentExplanation) -> None:
-    from rich.markup import escape
-
     from orchestration.showing import table
 
     console.print(f"\n[bold]{one.name}[/bold]: {one.verdict}", highlight=False, soft_wrap=True)
@@ -170,8 +166,8 @@ def _show_segment(console: Console, one: SegmentExplanation) -> None:
             (
                 {True: "yes", False: "no", None: "not reached"}[condition.holds]
                 + (f" ({condition.rows_holding} of {condition.rows} rows)" if condition.rows > 1 else ""),
-                escape(condition.sql),
-                escape(", ".join(f"{name} = {'none' if value is None else value}" for name, value in condition.values)),
+                condition.sql,
+                ", ".join(f"{name} = {'none' if value is None else value}" for name, value in condition.values),
                 condition.step,
             )
             for condition in one.conditions
