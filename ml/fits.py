@@ -82,10 +82,10 @@ def _candidates(connection: duckdb.DuckDBPyConnection) -> datetime | None:
     """The as_of of the candidates, or None if there are none or they are incomplete."""
     # The repurchase gap has a default; a fit without cut points is no fit.
     rows = connection.execute(
-        "select max(fit_as_of) from features.feat_fit_candidates where metric <> 'repurchase_gap_days'"
+        "select as_of from marts.dim_as_ofs where is_current and as_of in"
+        " (select fit_as_of from features.feat_fit_candidates where metric <> 'repurchase_gap_days')"
     ).fetchall()
-    made: datetime | None = rows[0][0]
-    return made
+    return rows[0][0] if rows else None
 
 
 def _freeze(connection: duckdb.DuckDBPyConnection, home: Home, version: int, fit_as_of: datetime) -> Fit:
@@ -94,7 +94,8 @@ def _freeze(connection: duckdb.DuckDBPyConnection, home: Home, version: int, fit
     rows = connection.sql(
         f"select cast({version} as bigint) as fit_version, cast(fit_as_of as timestamp) as fit_as_of, metric, account_type,"
         " cast(k as integer) as k, cast(value as decimal(18,4)) as value from features.feat_fit_candidates"
-        " order by metric, account_type, k"
+        " where fit_as_of = $fit_as_of order by metric, account_type, k",
+        params={"fit_as_of": fit_as_of},
     ).to_arrow_table()
     path = _folder(home) / f"fit_{version:06d}.parquet"
     with replacing(path) as beside:

@@ -2,117 +2,65 @@ with
 
 anchors as (
 
-    select * from {{ ref('feat_anchors') }}
+    select
+        as_of,
+        as_of_on,
+        cast({{ dbt.date_trunc('month', 'as_of_on') }} as date) as last_month_on,
+        gap_days
+    from {{ ref('feat_anchors') }}
 
 ),
 
-rfm as (
+recency_counts as (
 
-    select * from {{ ref('feat_rfm') }}
-
-),
-
-gaps as (
-
-    select * from {{ ref('feat_repurchase_gaps') }}
+    select * from {{ ref('feat_recency_counts') }}
 
 ),
 
 customers as (
 
     select
-        customer_id,
-        account_type
-    from {{ ref('dim_customers') }}
-
-),
-
-current_as_of as (
-
-    select as_of from anchors
-    where is_current
+        as_of,
+        account_type,
+        frequency,
+        monetary,
+        average_order_value
+    from {{ ref('feat_customers') }}
+    where frequency > 0
 
 ),
 
 -- Recency has a season: its cut points come from the twelve month starts, each with its own window.
-recency_values as (
+recency_by_anchor as (
 
     select
-        'recency_days' as metric,
-        'all' as account_type,
-        cast(rfm.recency_days as {{ money() }}) as value
-    from rfm
-    inner join anchors
-        on rfm.as_of = anchors.as_of
-    where anchors.is_month_start
+        anchors.as_of,
+        recency_counts.recency_days as value,
+        sum(recency_counts.customers) as customers
+    from anchors
+    inner join recency_counts
+        on
+            anchors.last_month_on >= recency_counts.month_on
+            and recency_counts.month_on > {{ dbt.dateadd('year', -1, 'anchors.last_month_on') }}
+    group by
+        anchors.as_of,
+        recency_counts.recency_days
 
 ),
 
-current_rfm as (
+recency_ranks as (
 
     select
-        rfm.*,
-        customers.account_type
-    from rfm
-    inner join current_as_of
-        on rfm.as_of = current_as_of.as_of
-    left join customers
-        on rfm.customer_id = customers.customer_id
-
-),
-
-current_values as (
-
-    select
-        'frequency' as metric,
-        'all' as account_type,
-        cast(frequency as {{ money() }}) as value
-    from current_rfm
-
-    union all
-
-    select
-        'monetary' as metric,
-        'all' as account_type,
-        monetary as value
-    from current_rfm
-
-    union all
-
-    select
-        'monetary' as metric,
-        account_type,
-        monetary as value
-    from current_rfm
-    where account_type is not null
-
-    union all
-
-    select
-        'average_order_value' as metric,
-        'all' as account_type,
-        average_order_value as value
-    from current_rfm
-
-),
-
-ranked as (
-
-    select
-        metric,
-        account_type,
+        as_of,
         value,
-        row_number() over (partition by metric, account_type order by value) as value_rank,
-        count(*) over (partition by metric, account_type) as value_count
-    from (
-        select * from recency_values
-        union all
-        select * from current_values
-    ) as pooled
+        customers,
+        sum(customers) over (partition by as_of order by value) as last_rank,
+        sum(customers) over (partition by as_of) as value_count
+    from recency_by_anchor
 
 ),
 
-quintiles as (
+fifths as (
 
     {% for k in range(1, 5) %}
     select {{ k }} as k
@@ -121,53 +69,96 @@ quintiles as (
 
 ),
 
--- Nearest rank, (k * n + 4) div 5, in integers: a quantile function would get k / 5 as an inexact float.
-cut_points as (
+-- Nearest rank, (k * n + 4) div 5, in whole numbers: the first value whose ranks reach up to k * n / 5.
+recency_cuts as (
 
     select
-        ranked.metric,
-        ranked.account_type,
-        quintiles.k,
-        ranked.value
-    from ranked
-    inner join quintiles
+        recency_ranks.as_of,
+        'recency_days' as metric,
+        'all' as account_type,
+        fifths.k,
+        cast(recency_ranks.value as {{ money() }}) as value
+    from recency_ranks
+    inner join fifths
         on
-            ranked.value_rank * 5 >= quintiles.k * ranked.value_count
-            and ranked.value_rank * 5 <= quintiles.k * ranked.value_count + 4
+            recency_ranks.last_rank * 5 >= fifths.k * recency_ranks.value_count
+            and (recency_ranks.last_rank - recency_ranks.customers) * 5 < fifths.k * recency_ranks.value_count
+
+),
+
+lists as (
+
+    select
+        as_of,
+        'all' as account_type,
+        {{ values_at_fifths('cast(frequency as ' ~ money() ~ ')') }} as frequency,
+        {{ values_at_fifths('monetary') }} as monetary,
+        {{ values_at_fifths('average_order_value') }} as average_order_value
+    from customers
+    group by as_of
+
+    union all
+
+    select
+        as_of,
+        account_type,
+        null as frequency,
+        {{ values_at_fifths('monetary') }} as monetary,
+        null as average_order_value
+    from customers
+    where account_type is not null
+    group by
+        as_of,
+        account_type
+
+),
+
+cuts as (
+
+    {% for metric in ['frequency', 'monetary', 'average_order_value'] %}
+    select
+        lists.as_of,
+        '{{ metric }}' as metric,
+        lists.account_type,
+        fifths.k,
+        {{ array_element('lists.' ~ metric, 'fifths.k') }} as value
+    from lists
+    cross join fifths
+    where lists.{{ metric }} is not null
+    {% if not loop.last %}union all{% endif %}
+    {% endfor %}
 
 ),
 
 fitted as (
 
-    select
-        metric,
-        account_type,
-        k,
-        value
-    from cut_points
+    select * from recency_cuts
+
+    union all
+
+    select * from cuts
 
     union all
 
     select
+        as_of,
         'repurchase_gap_days' as metric,
         'all' as account_type,
         0 as k,
         cast(gap_days as {{ money() }}) as value
-    from gaps
-    where is_current
+    from anchors
 
 ),
 
 final as (
 
     select
-        current_as_of.as_of as fit_as_of,
-        fitted.metric,
-        fitted.account_type,
-        cast(fitted.k as integer) as k,
-        cast(fitted.value as {{ money() }}) as value
+        as_of as fit_as_of,
+        metric,
+        account_type,
+        cast(k as integer) as k,
+        cast(value as {{ money() }}) as value
     from fitted
-    cross join current_as_of
 
 )
 

@@ -40,7 +40,10 @@ ARROWS = {
     ),
 }
 # A second view of a source, where one table is read in two ways.
-SECOND_VIEWS = {"stg_identity__assignment_spans": "stg_identity__assignments"}
+SECOND_VIEWS = {
+    "stg_identity__assignment_spans": "stg_identity__assignments",
+    "stg_third_party__demographics_versions": "stg_third_party__demographics",
+}
 CONTRACTED = ("marts/core", "marts/customers", "features", "segments", "activation")
 BIRTHDAYS = ("birthday", "date_of_birth")
 PERSONAL = frozenset(

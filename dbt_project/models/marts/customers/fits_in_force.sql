@@ -2,7 +2,11 @@ with
 
 candidates as (
 
-    select * from {{ ref('feat_fit_candidates') }}
+    select candidates.*
+    from {{ ref('feat_fit_candidates') }} as candidates
+    inner join {{ ref('dim_as_ofs') }} as as_ofs
+        on candidates.fit_as_of = as_ofs.as_of
+    where as_ofs.is_current
 
 ),
 

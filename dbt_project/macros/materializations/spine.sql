@@ -1,0 +1,396 @@
+{#-
+    A table that is built slice by slice, and in which what is still right is kept.
+
+    The model's SQL is written for one slice: an as_of of the spine, for instance. It reads the slice's columns with
+    `slice_value`, and filters each input by what was known then. Memory is bounded by one slice, and a new as_of costs one
+    as_of.
+
+    A row is kept from run to run as long as nothing that it was made from has changed. That is told by fingerprints, kept
+    beside the table as `<model>__fingerprints`: for each slice and share of the customers, a sum of hashes over all that
+    was known of these customers at the slice's instant. It differs after a late or historical delivery, an erasure, a
+    corrected version, and after a merge or split of customers; then the share is made anew in that slice. Shares are small
+    (65,536 of them, by the first digits of customer_id), so that little is made anew that need not be. When the compiled
+    SQL differs, or on `--full-refresh`, everything is.
+
+    Configuration:
+
+    - slices: {relation, keys, columns, instant}. A model that the SQL selects from, with one row per slice. `keys` are
+      columns of this table as well and name the slice; the values of `columns`, which hold for all customers, belong to the
+      fingerprint; `instant` is the exclusive bound on knowledge, by default the first key.
+    - inputs: model -> {columns, instants, where}. All other models that the SQL selects from. Each has customer_id and
+      holds rows of which something becomes known at the `instants`: by default since known_at, until superseded_at.
+      `columns` are all that the SQL may select; what is not named there does not exist for it while several slices are
+      made, as inputs are copied then, narrowed to these columns and to the customers in question.
+-#}
+{% materialization spine, default %}
+    {%- set target_relation = this.incorporate(type="table") -%}
+    {%- set existing = load_cached_relation(this) -%}
+    {%- set fingerprints = spine_companion("fingerprints") -%}
+    {%- set slices = spine_slices() -%}
+    {%- set code = local_md5(compiled_code) -%}
+
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+
+    {%- set is_new = existing is none or not existing.is_table or flags.FULL_REFRESH
+        or spine_code(fingerprints) != code -%}
+    {%- if is_new -%}
+        {%- if existing is not none -%}
+            {%- do adapter.drop_relation(existing) -%}
+        {%- endif -%}
+        {%- do run_spine_statement("create", get_create_table_as_sql(
+            False, target_relation, "select * from (" ~ compiled_code ~ ") as spine_slice limit 0"
+        )) -%}
+    {%- endif -%}
+
+    {%- do run_spine_statement("fingerprint", spine_fingerprints(spine_companion("now"), slices)) -%}
+    {%- do run_spine_statement("compare", spine_changes(
+        spine_companion("changes"), spine_companion("now"), none if is_new else fingerprints
+    )) -%}
+    {%- set whole = [] -%}
+    {%- set partial = [] -%}
+    {%- for change in run_query(spine_change_counts(spine_companion("changes"), spine_companion("now"))).rows -%}
+        {%- for slice in slices if slice.number == change[0] -%}
+            {%- do (whole if change[1] else partial).append(slice) -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {%- if not is_new -%}
+        {%- do delete_slices(target_relation, slices, whole, partial, spine_companion("changes")) -%}
+    {%- endif -%}
+    {%- do build_slices(target_relation, whole, none) -%}
+    {%- do build_slices(target_relation, partial, spine_companion("changes")) -%}
+
+    {%- do run_spine_statement("main", spine_remember(fingerprints, spine_companion("now"), code)) -%}
+    {%- do run_spine_statement("forget_changes", "drop table " ~ spine_companion("changes")) -%}
+    {%- do run_spine_statement("forget_now", "drop table " ~ spine_companion("now")) -%}
+
+    {%- do persist_docs(target_relation, model) -%}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {{ adapter.commit() }}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({"relations": [target_relation]}) }}
+{% endmaterialization %}
+
+{% macro customer_share(customer_id) -%}
+    {#- Which of 65,536 equal shares of the customers one belongs to. -#}
+    substr({{ customer_id }}, 1, 4)
+{%- endmacro %}
+
+{% macro row_hash(columns) -%}
+    {#- An integer that differs when a value of a row does. -#}
+    {{ return(adapter.dispatch("row_hash", "mailwright")(columns)) }}
+{%- endmacro %}
+
+{% macro duckdb__row_hash(columns) -%}
+    cast(hash({{ columns | join(", ") }}) >> 8 as bigint)
+{%- endmacro %}
+
+{% macro run_spine_statement(name, sql) -%}
+    {%- call statement(name, auto_begin=True) -%}
+        {{ sql }}
+    {%- endcall -%}
+{%- endmacro %}
+
+{% macro spine_companion(suffix) -%}
+    {#- A table beside this one. -#}
+    {{ return(api.Relation.create(
+        database=this.database, schema=this.schema, identifier=this.identifier ~ "__" ~ suffix, type="table"
+    )) }}
+{%- endmacro %}
+
+{% macro spine_parent(name) -%}
+    {#- The node of a model that this one selects from. -#}
+    {%- for unique_id in model.depends_on.nodes if unique_id.split(".")[-1] == name -%}
+        {{ return(graph.nodes[unique_id]) }}
+    {%- endfor -%}
+    {{ exceptions.raise_compiler_error(model.name ~ " names " ~ name ~ " in its configuration but selects nothing from it") }}
+{%- endmacro %}
+
+{% macro spine_slices() -%}
+    {#-
+        The slices that there are now, oldest first: number, and values by column as text. `bucket` counts their distinct
+        instants: what is known at one is known at all of the same or a greater bucket.
+    -#}
+    {%- set said = config.require("slices") -%}
+    {%- set columns = said["keys"] + said.get("columns", []) -%}
+    {%- set instant = said.get("instant", said["keys"][0]) -%}
+    {%- set query -%}
+        select
+            row_number() over (order by {{ instant }}, {{ said["keys"] | join(", ") }}) as number,
+            dense_rank() over (order by {{ instant }}) as bucket,
+            cast({{ instant }} as varchar) as instant
+            {%- for column in columns %},
+            cast({{ column }} as varchar) as {{ column }}_text
+            {%- endfor %}
+        from {{ spine_parent(said["relation"]).relation_name }}
+        order by number
+    {%- endset -%}
+    {%- set slices = [] -%}
+    {%- for row in run_query(query).rows -%}
+        {%- set values = {} -%}
+        {%- for column in columns -%}
+            {%- do values.update({column: row[3 + loop.index0]}) -%}
+        {%- endfor -%}
+        {%- do slices.append(
+            {"number": row[0] | int, "bucket": row[1] | int, "instant": row[2], "values": values, "keys": said["keys"]}
+        ) -%}
+    {%- endfor -%}
+    {{ return(slices) }}
+{%- endmacro %}
+
+{% macro spine_bucket(instant, buckets) -%}
+    {#- The first of the ordered (instant, bucket) pairs that knows what became known at `instant`; null past the last. -#}
+    {%- if buckets | length == 1 -%}
+        case when {{ instant }} < timestamp '{{ buckets[0][0] }}' then {{ buckets[0][1] }} end
+    {%- elif buckets -%}
+        {%- set half = buckets | length // 2 -%}
+        case
+            when {{ instant }} < timestamp '{{ buckets[half - 1][0] }}' then {{ spine_bucket(instant, buckets[:half]) }}
+            else {{ spine_bucket(instant, buckets[half:]) }}
+        end
+    {%- else -%}
+        cast(null as integer)
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro spine_fingerprints(relation, slices) -%}
+    {#-
+        The table of what was known: a fingerprint per slice and share. A row counts from the bucket in which it became
+        known, and once more, with another weight, from each in which something about it ended: what is visible at an
+        instant decides the sum, and nothing else does.
+    -#}
+    {%- set buckets = [] -%}
+    {%- for slice in slices if [slice.instant, slice.bucket] not in buckets -%}
+        {%- do buckets.append([slice.instant, slice.bucket]) -%}
+    {%- endfor -%}
+    create table {{ relation }} as
+    with
+
+    {% for name, input in config.require("inputs").items() %}
+    {%- set instants = input.get("instants", ["known_at", "superseded_at"]) %}
+    input_{{ loop.index }} as (
+        select
+            {{ customer_share("customer_id") }} as share,
+            {%- for instant in instants %}
+            {{ spine_bucket(instant, buckets) }} as bucket_{{ loop.index }},
+            {%- endfor %}
+            sum({{ row_hash(["'" ~ name ~ "'", "customer_id"] + input["columns"] | reject("in", instants) | list) }}) as amount
+        from {{ spine_parent(name).relation_name }}
+        where
+            customer_id is not null
+            {%- if input.get("where") %}
+            and {{ input["where"] }}
+            {%- endif %}
+        group by all
+    ),
+
+    {% endfor %}
+    known as (
+        {% for name, input in config.require("inputs").items() %}
+        {%- set number = loop.index %}
+        {%- set is_last = loop.last %}
+        {%- for instant in input.get("instants", ["known_at", "superseded_at"]) %}
+        select share, bucket_{{ loop.index }} as bucket, amount * {{ 2 * loop.index - 1 }} as amount
+        from input_{{ number }}
+        where bucket_{{ loop.index }} is not null
+        {{ "union all" if not (is_last and loop.last) }}
+        {%- endfor %}
+        {% endfor %}
+    ),
+
+    slices (number, bucket, amount) as (
+        {%- if slices %}
+        values
+        {%- for slice in slices %}
+        ({{ slice.number }}, {{ slice.bucket }}, {{ row_hash(["'" ~ slice["values"].values() | join("|") ~ "'"]) }})
+        {{- "," if not loop.last }}
+        {%- endfor %}
+        {%- else %}
+        select 0, 0, 0 where false
+        {%- endif %}
+    ),
+
+    shares as (
+        select share, min(bucket) as bucket
+        from known
+        group by share
+    ),
+
+    steps as (
+        select share, bucket, null as number, amount
+        from known
+        union all
+        select shares.share, slices.bucket, slices.number, 0 as amount
+        from shares
+        inner join slices on shares.bucket <= slices.bucket
+    ),
+
+    totals as (
+        select
+            share,
+            number,
+            sum(amount) over (partition by share order by bucket) as amount
+        from (
+            select share, bucket, number, sum(amount) as amount
+            from steps
+            group by share, bucket, number
+        ) as summed
+    )
+
+    select
+        totals.number,
+        {%- for key in config.require("slices")["keys"] %}
+        {{ spine_key("totals.number", key, slices) }} as {{ key }},
+        {%- endfor %}
+        totals.share,
+        cast(totals.amount + slices.amount as decimal(38, 0)) as fingerprint
+    from totals
+    inner join slices on totals.number = slices.number
+{%- endmacro %}
+
+{% macro spine_key(number, key, slices) -%}
+    {#- A key of a slice, as text, by its number. -#}
+    case {{ number }}
+        {%- for slice in slices %}
+        when {{ slice.number }} then '{{ slice["values"][key] }}'
+        {%- endfor %}
+        {%- if not slices %}
+        when 0 then ''
+        {%- endif %}
+    end
+{%- endmacro %}
+
+{% macro spine_changes(relation, now, before) -%}
+    {#- Shares that differ from the last build, by slice: null for a slice that is no more. -#}
+    {%- set keys = config.require("slices")["keys"] -%}
+    create table {{ relation }} as
+    select
+        now.number,
+        {%- for key in keys %}
+        {{ "now." ~ key if before is none else "coalesce(now." ~ key ~ ", before." ~ key ~ ")" }} as {{ key }},
+        {%- endfor %}
+        {{ "now.share" if before is none else "coalesce(now.share, before.share)" }} as share
+    from {{ now }} as now
+    {%- if before is not none %}
+    full outer join {{ before }} as before
+        on
+            now.share = before.share
+            {%- for key in keys %}
+            and now.{{ key }} = before.{{ key }}
+            {%- endfor %}
+    where now.fingerprint is distinct from before.fingerprint
+    {%- endif %}
+{%- endmacro %}
+
+{% macro spine_change_counts(changes, now) -%}
+    {#- Slices to make, and whether a slice is to be made whole: where a third of the shares changed, it costs no more. -#}
+    select
+        shares.number,
+        count(changes.share) * 3 > count(*) as is_whole
+    from {{ now }} as shares
+    left join {{ changes }} as changes
+        on shares.number = changes.number and shares.share = changes.share
+    group by shares.number
+    having count(changes.share) > 0
+    order by shares.number
+{%- endmacro %}
+
+{% macro build_slices(target, slices, changes) -%}
+    {#-
+        Make slices, of the shares named in `changes` or, where it is none, of all. More than two read copies of their inputs,
+        in which customers are attributed once, and of which only what they may need is there.
+    -#}
+    {%- if not slices -%}
+        {{ return(none) }}
+    {%- endif -%}
+    {%- set numbers = slices | map(attribute="number") | join(", ") -%}
+    {%- set code = {"sql": compiled_code} -%}
+    {%- set copies = [] -%}
+    {%- if slices | length > 2 or changes is not none -%}
+        {%- for name, input in config.require("inputs").items() -%}
+            {%- set parent = spine_parent(name) -%}
+            {%- set copy = spine_companion(name) -%}
+            {%- set instants = input.get("instants", ["known_at", "superseded_at"]) -%}
+            {%- set query -%}
+                create table {{ copy }} as
+                select {{ (["customer_id"] + input["columns"] + instants) | unique | join(", ") }}
+                from {{ parent.relation_name }}
+                where
+                    customer_id is not null
+                    and {{ instants[0] }} < timestamp '{{ slices[-1].instant }}'
+                    {%- if input.get("where") %}
+                    and {{ input["where"] }}
+                    {%- endif %}
+                    {%- if changes is not none %}
+                    and {{ customer_share("customer_id") }} in (select share from {{ changes }} where number in ({{ numbers }}))
+                    {%- endif %}
+            {%- endset -%}
+            {%- do run_spine_statement("copy", query) -%}
+            {%- do code.update({"sql": code.sql | replace(parent.relation_name, copy | string)}) -%}
+            {%- do copies.append(copy) -%}
+        {%- endfor -%}
+    {%- endif -%}
+    {%- set columns = model.columns.keys() | join(", ") -%}
+    {%- for slice in slices -%}
+        {%- for column, value in slice["values"].items() -%}
+            {%- do run_spine_statement("set", set_slice_value(column, value)) -%}
+        {%- endfor -%}
+        {%- set query -%}
+            insert into {{ target }} ({{ columns }})
+            select {{ columns }}
+            from ({{ code.sql }}) as slice
+            {%- if changes is not none %}
+            where {{ customer_share("customer_id") }} in (select share from {{ changes }} where number = {{ slice.number }})
+            {%- endif %}
+        {%- endset -%}
+        {%- do run_spine_statement("slice", query) -%}
+    {%- endfor -%}
+    {%- for copy in copies -%}
+        {%- do run_spine_statement("drop_copy", "drop table " ~ copy) -%}
+    {%- endfor -%}
+{%- endmacro %}
+
+{% macro delete_slices(target, slices, whole, partial, changes) -%}
+    {#- Take away slices that are no more, those that are made anew, and changed shares of the others. -#}
+    {%- set kept = [] -%}
+    {%- for slice in slices if slice not in whole -%}
+        {%- do kept.append("(" ~ is_slice(target, slice) ~ ")") -%}
+    {%- endfor -%}
+    {%- do run_spine_statement(
+        "delete", "delete from " ~ target ~ (" where not (" ~ kept | join(" or ") ~ ")" if kept else "")
+    ) -%}
+    {%- if partial -%}
+        {%- set query -%}
+            delete from {{ target }}
+            using {{ changes }} as changes
+            where
+                {{ customer_share(target ~ ".customer_id") }} = changes.share
+                {%- for key in config.require("slices")["keys"] %}
+                and {{ target }}.{{ key }} = cast(changes.{{ key }} as {{ model.columns[key].data_type }})
+                {%- endfor %}
+        {%- endset -%}
+        {%- do run_spine_statement("delete_shares", query) -%}
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro is_slice(relation, slice) -%}
+    {%- for key in slice["keys"] -%}
+        {{ relation }}.{{ key }} = cast('{{ slice["values"][key] }}' as {{ model.columns[key].data_type }})
+        {{- " and " if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}
+
+{% macro spine_code(fingerprints) -%}
+    {#- The code that the table was last built by, as its fingerprints remember it; none where there are none. -#}
+    {%- set found = load_relation(fingerprints) -%}
+    {%- if found is none -%}
+        {{ return(none) }}
+    {%- endif -%}
+    {%- set rows = run_query("select max(code) from " ~ fingerprints).rows -%}
+    {{ return(rows[0][0]) }}
+{%- endmacro %}
+
+{% macro spine_remember(fingerprints, now, code) -%}
+    create or replace table {{ fingerprints }} as
+    select *, '{{ code }}' as code from {{ now }}
+{%- endmacro %}
