@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from activation import releases, retention, rollback
 from activation.consent import PUSHED, Refusals, refusals
@@ -24,6 +24,8 @@ from core.files import replacing, write_atomically
 from core.home import Home
 from core.settings import Settings
 from core.warehouse import in_memory
+from segments.definitions import Cadence
+from segments.freshness import is_stale
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,20 +37,19 @@ _NOT_FIELDS = ("email", "customer_id", "segments")
 
 @dataclass(frozen=True)
 class BlockedSegment:
-    """A segment that is not synced, as its members are out of date.
+    """A segment that is not synced, as its members are too old.
 
     Attributes:
-        since: the as_of that its members are of, aware.
-        reason: why it counts as out of date.
+        since: the as_of that its members are of, aware; None if it never was good.
         changes: additions and removals of its tag that are left out.
     """
 
-    since: datetime
-    reason: str
+    since: datetime | None
     changes: int
 
     def describe(self) -> str:
-        return f"stale since {self.since:%Y-%m-%d %H:%M} ({self.reason}), not synced: {self.changes:,} tag changes left out"
+        since = f"stale since {self.since:%Y-%m-%d %H:%M}" if self.since is not None else "never good"
+        return f"{since}, not synced: {self.changes:,} tag changes left out"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Plan:
         tag_adds, tag_removes: contacts by tag.
         leavers: contacts at the destination that are sendable no more.
         unsubscribes: of them, those who refused, to be told to the platform.
-        blocked: by segment that is stale, since when its members are of, and the tag changes left out for it.
+        blocked: by segment that is stale, what its members are of, and how many changes of its tag are left out.
         held_back: rows that the platform refused before and that have not changed since.
         funnel: who is left after each step, from all addresses to those in this plan.
         calls: calls to the platform by kind.
@@ -177,7 +178,9 @@ def read(home: Home, destination: str, plan_hash: str | None = None) -> Plan:
         said["funnel"] = [(step, number) for step, number in said["funnel"]]
         said["fields"] = [Field(**field) for field in said["fields"]]
         said["blocked"] = {
-            segment: BlockedSegment(**{**blocked, "since": datetime.fromisoformat(blocked["since"])})
+            segment: BlockedSegment(
+                datetime.fromisoformat(blocked["since"]) if blocked["since"] else None, blocked["changes"]
+            )
             for segment, blocked in said["blocked"].items()
         }
         return Plan(**said, path=found[-1].with_suffix(".parquet"))
@@ -257,22 +260,23 @@ def _create_desired(connection: duckdb.DuckDBPyConnection, target: Destination, 
     connection.execute("create table desired_tags as select key, tag from tagged inner join tag_names using (segment)")
 
 
-def _stale(release: Release) -> dict[str, tuple[datetime, str]]:
-    """Segments of a release that are out of date: name to the as_of of their members and why.
+def _stale(release: Release) -> dict[str, datetime | None]:
+    """Segments of a release whose members are too old for their cadence, with the as_of that those are of.
 
     A release that goes back to another is old on purpose, so all of it is synced.
     """
     if release.reverts_to is not None:
         return {}
+    as_of = release.confirmed_at or release.as_of
     return {
-        name: (state.as_of, "kept from before, as it could not be built")
+        name: state.as_of
         for name, state in release.states.items()
-        if not state.fresh
+        if not state.fresh and is_stale(cast(Cadence, state.cadence), state.as_of, as_of)
     }
 
 
 def _create_blocked(
-    connection: duckdb.DuckDBPyConnection, target: Destination, stale: Mapping[str, tuple[datetime, str]]
+    connection: duckdb.DuckDBPyConnection, target: Destination, stale: Mapping[str, datetime | None]
 ) -> None:
     """Tags that are not synced (blocked_tags), and who loses them all the same (losing_tags).
 
@@ -411,7 +415,7 @@ def _keep(
     base_revision: int,
     connection: duckdb.DuckDBPyConnection,
     fields: list[Field],
-    stale: Mapping[str, tuple[datetime, str]],
+    stale: Mapping[str, datetime | None],
 ) -> Plan:
     connection.execute("""
         create table operations as
@@ -497,8 +501,8 @@ def _keep(
         """),
         unsubscribes=actions.get("unsubscribe", 0),
         blocked={
-            segment: BlockedSegment(since, reason, left_out.get(target.tag_of(segment), 0))
-            for segment, (since, reason) in sorted(stale.items())
+            segment: BlockedSegment(since, left_out.get(target.tag_of(segment), 0))
+            for segment, since in sorted(stale.items())
         },
         held_back=held_contacts + one("select count(*) from tag_candidates") - one("select count(*) from tag_changes"),
         unchanged=wanted - upserts - held_contacts,

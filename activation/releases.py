@@ -68,15 +68,17 @@ class SegmentState:
     Attributes:
         members: customers in it.
         fresh: whether its members are of the release's run; if not, they are kept from before.
-        as_of: the instant that its members are of, aware, in UTC.
+        as_of: the instant that its members are of, aware, in UTC; None if it never was good.
         definition: hash of its SQL, and `sql`, that SQL as rendered; None where nobody said.
+        cadence: how often it is meant to be made anew: daily, weekly or monthly.
     """
 
     members: int
     fresh: bool
-    as_of: datetime
+    as_of: datetime | None
     definition: str | None = None
     sql: str | None = None
+    cadence: str = "daily"
 
 
 @dataclass(frozen=True)
@@ -253,9 +255,10 @@ def read(home: Home, number: int, *, outcome: Outcome = "unchanged") -> Release:
             name: SegmentState(
                 state["members"],
                 state["fresh"],
-                _instant(state["as_of"]) if "as_of" in state else said["as_of"],
+                (state["as_of"] and _instant(state["as_of"])) if "as_of" in state else said["as_of"],
                 state.get("definition"),
                 state.get("sql"),
+                state.get("cadence", "daily"),
             )
             for name, state in segments.items()
         }
@@ -458,23 +461,23 @@ def _segment_states(
     members: dict[str, int] = dict(
         connection.execute(f"select segment, count(*) from read_parquet('{quoted(memberships)}') group by 1").fetchall()
     )
-    known: dict[str, tuple[bool, datetime]] = {}
+    known: dict[str, tuple[bool, datetime | None, str]] = {}
     if has_table(connection, "segment_status"):
-        rows = connection.execute("select segment, is_fresh, as_of from activation.segment_status").fetchall()
+        rows = connection.execute("select segment, is_fresh, as_of, cadence from activation.segment_status").fetchall()
         known = {
-            segment: (bool(is_fresh), moment.replace(tzinfo=UTC) if moment else as_of)
-            for segment, is_fresh, moment in rows
+            segment: (bool(is_fresh), moment.replace(tzinfo=UTC) if moment else None, cadence)
+            for segment, is_fresh, moment, cadence in rows
         }
     found = {}
     for name in sorted({*members, *known}):
-        fresh, moment = known.get(name, (True, as_of))
+        fresh, moment, cadence = known.get(name, (True, as_of, "daily"))
         before = newest.states.get(name) if newest is not None else None
         if fresh or before is None:
             sql = definitions.get(name)
             definition = hashlib.sha256(sql.encode()).hexdigest() if sql is not None else None
         else:  # members are kept from before, and so is what they were found by
             sql, definition = before.sql, before.definition
-        found[name] = SegmentState(members.get(name, 0), fresh, moment, definition, sql)
+        found[name] = SegmentState(members.get(name, 0), fresh, moment, definition, sql, cadence)
     return found
 
 
@@ -504,7 +507,9 @@ def _confirmed(home: Home, release: Release) -> Release:
     if said["release"] != release.number:
         return release
     states = {
-        name: replace(state, fresh=later["fresh"], as_of=_instant(later["as_of"]))
+        name: replace(
+            state, fresh=later["fresh"], as_of=later["as_of"] and _instant(later["as_of"]), cadence=later["cadence"]
+        )
         if (later := said["segments"].get(name))
         else state
         for name, state in release.states.items()
@@ -516,7 +521,8 @@ def _state_said(state: SegmentState) -> dict[str, Any]:
     return {
         "members": state.members,
         "fresh": state.fresh,
-        "as_of": state.as_of.isoformat(),
+        "as_of": state.as_of.isoformat() if state.as_of is not None else None,
+        "cadence": state.cadence,
         "definition": state.definition,
         "sql": state.sql,
     }

@@ -130,6 +130,11 @@ class Home:
         return self.root / "clock.json"
 
     @property
+    def segments_control(self) -> Path:
+        """How each segment stood when last checked; dbt reads from it which ones are set aside."""
+        return self.root / "segments.json"
+
+    @property
     def warehouse(self) -> Path:
         return self.root / "warehouse.duckdb"
 

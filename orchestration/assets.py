@@ -16,6 +16,7 @@ from orchestration.checks import check_specs as expectation_specs
 from orchestration.dbt import NodeResult, StageReport
 from orchestration.runs import POOL
 from orchestration.workshop import Workshop
+from segments.definitions import PREFIX
 
 if TYPE_CHECKING:
     import duckdb
@@ -36,6 +37,7 @@ FITS = dg.AssetKey("fits")
 CLUSTERS = dg.AssetKey("clusters")
 CHURN = dg.AssetKey("churn_scores")
 SCORES = (CLUSTERS, CHURN)
+SEGMENT_CHECKS = dg.AssetKey("segment_checks")
 RELEASE = dg.AssetKey("release")
 PUBLISHED = dg.AssetKey("published_marts")
 PLAN = dg.AssetKey("mailchimp_plan")
@@ -49,6 +51,7 @@ _WRITTEN_BY: Mapping[tuple[str, ...], tuple[dg.AssetKey, ...]] = {
     ("identity", "assignments"): (IDENTITY,),
     ("identity", "journal"): (IDENTITY,),
     ("identity", "links"): (IDENTITY,),
+    ("lake", "segments_set_aside"): (SEGMENT_CHECKS,),
     # An earlier run's: the release at work is made of what is built on them.
     ("releases", "membership_changes"): (),
     ("releases", "memberships"): (),
@@ -84,14 +87,16 @@ class Translator(DagsterDbtTranslator):
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
         """A model that reads state depends on the assets that write it."""
         spec = super().get_asset_spec(manifest, unique_id, project)
-        return spec.replace_attributes(
-            deps=[
-                dg.AssetDep(writer)
-                for dep in spec.deps
-                for writer in _WRITTEN_BY.get(tuple(dep.asset_key.path), (dep.asset_key,))
-            ]
-            + ([dg.AssetDep(RELEASE)] if unique_id in _AFTER_RELEASE else [])
-        )
+        deps = [
+            dg.AssetDep(writer)
+            for dep in spec.deps
+            for writer in _WRITTEN_BY.get(tuple(dep.asset_key.path), (dep.asset_key,))
+        ]
+        if unique_id.startswith(f"model.mailwright.{PREFIX}"):
+            deps.append(dg.AssetDep(SEGMENT_CHECKS))
+        if unique_id in _AFTER_RELEASE:
+            deps.append(dg.AssetDep(RELEASE))
+        return spec.replace_attributes(deps=deps)
 
     def get_asset_check_spec(
         self, asset_spec: dg.AssetSpec, manifest: Mapping[str, Any], unique_id: str, project: Any
@@ -437,6 +442,53 @@ def ml_assets() -> list[dg.AssetsDefinition]:
     return [fits, clusters, churn_scores]
 
 
+def segment_assets(manifest: Mapping[str, Any]) -> list[dg.AssetsDefinition]:
+    """Every segment checked by itself, before dbt builds them: what is broken is set aside."""
+    # They are built last of what segments read. Naming the others too would have Dagster part the dbt stages, as some of
+    # their checks look at audiences.
+    reads = [
+        dg.AssetKey([node["schema"], node["name"]])
+        for node in manifest["nodes"].values()
+        if node["resource_type"] == "model" and node["fqn"][1:-1] == ["marts", "customers"]
+    ]
+
+    @dg.asset(
+        key=SEGMENT_CHECKS,
+        deps=reads,
+        group_name="segments",
+        kinds={"python"},
+        description="Each segment compiled and run alone: what is broken is set aside and keeps its members.",
+        check_specs=[
+            dg.AssetCheckSpec(
+                "no_segment_is_set_aside", asset=SEGMENT_CHECKS, description="Every segment file can be used"
+            )
+        ],
+        pool=POOL,
+        required_resource_keys=NEEDS,
+        retry_policy=RETRY,
+    )
+    def segment_checks(context: dg.AssetExecutionContext) -> Iterator[Any]:
+        shop: Workshop = context.resources.workshop
+        with shop.step("Check the segments"):
+            report = refresh.check_segments(shop.settings, shop.home, shop.dbt.kept_away())
+        shop.tally.facts["segments_set_aside"] = [str(problem) for problem in report.set_aside]
+        for problem in report.set_aside:
+            shop.reporter.note(f"set aside: {problem}")
+        yield dg.MaterializeResult(
+            metadata={"segments": len(report.rows), "report": dg.MetadataValue.md(report.markdown())},
+            check_results=[
+                dg.AssetCheckResult(
+                    passed=not report.set_aside,
+                    check_name="no_segment_is_set_aside",
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={problem.segment: str(problem) for problem in report.set_aside},
+                )
+            ],
+        )
+
+    return [segment_checks]
+
+
 def activation_assets() -> list[dg.AssetsDefinition]:
     """The release, the plan and the sync."""
 
@@ -583,7 +635,12 @@ def _funnel_look(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
 
 
 def _segments_look(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
-    return {"sizes": dg.MetadataValue.md(markdown.table(("segment", "customers"), refresh.segment_sizes(connection)))}
+    from segments.overlap import overlap
+
+    return {
+        "sizes": dg.MetadataValue.md(markdown.table(("segment", "customers"), refresh.segment_sizes(connection))),
+        "overlap": dg.MetadataValue.md(overlap(connection, "activation.segment_memberships").markdown()),
+    }
 
 
 # Model -> what to show on it.

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ from core.errors import RefreshError
 from core.files import write_atomically
 from core.home import Home
 from core.settings import Settings
+from segments import setting_aside
+from segments.definitions import PREFIX, Problem
 
 if TYPE_CHECKING:
     from dbt.contracts.graph.manifest import Manifest
@@ -101,7 +103,10 @@ class StageReport:
 
 
 class DbtRunner:
-    """Runs dbt commands for one home within this process. Parses at most once, and only what changed."""
+    """Runs dbt commands for one home within this process. Parses at most once, and only what changed.
+
+    Segments whose files dbt could not read are kept from it: it sees the project without them.
+    """
 
     def __init__(self, settings: Settings, home: Home) -> None:
         self._home = home
@@ -109,6 +114,7 @@ class DbtRunner:
         self.target = home.dagster / "dbt"
         self._manifest: Manifest | None = None
         self._parsed: str | None = None
+        self._seen_dir = self.project_dir
 
     @property
     def manifest_path(self) -> Path:
@@ -127,6 +133,12 @@ class DbtRunner:
         if not self._is_parsed(now):
             self._parse(now)
         return self.manifest_path
+
+    def kept_away(self) -> dict[str, Problem]:
+        """Segments whose files dbt can't read and does not see, by name."""
+        self.prepare()
+        said = json.loads((self.target / "kept_away.json").read_text(encoding="utf-8"))
+        return {entry["segment"]: Problem(**entry) for entry in said}
 
     def stages(self) -> dict[str, list[str]]:
         """Stage -> unique ids of its models, seeds and tests, as dbt's own selection has them."""
@@ -153,7 +165,7 @@ class DbtRunner:
         names: Sequence[str] | None = None,
         on_node: Callable[[NodeResult], None] | None = None,
     ) -> StageReport:
-        """Build and test one stage.
+        """Build and test one stage, without the segments that the last check set aside.
 
         Args:
             stage: one of `STAGES`.
@@ -165,10 +177,18 @@ class DbtRunner:
             WarehouseBusyError: another process has the warehouse.
         """
         manifest = self.manifest()
+        left_out = {PREFIX + name for name in setting_aside.set_aside(self._home)}
+        if names is None and left_out:
+            models = [name.split(".")[-1] for name in self.stages()[stage] if name.startswith(("model.", "seed."))]
+            names = models if left_out & set(models) else None
         if names is None:
             arguments = ["build", "--selector", stage]
         else:
-            arguments = ["build", "--indirect-selection", "buildable", "--select", *names]
+            wanted = [name for name in names if name not in left_out]
+            if not wanted:
+                return StageReport(stage, ())
+            arguments = ["build", "--indirect-selection", "buildable", "--select", *wanted]
+            arguments += ["--exclude", "resource_type:unit_test"]
         finished: list[NodeResult] = []
 
         def note(event: Any) -> None:
@@ -229,21 +249,34 @@ class DbtRunner:
         return self._manifest
 
     def _is_parsed(self, fingerprint: str) -> bool:
-        stamp, *others = (self.target / name for name in ("project.sha256", "stages.json", "manifest.json"))
+        needed = ("project.sha256", "kept_away.json", "stages.json", "manifest.json")
+        stamp, *others = (self.target / name for name in needed)
         return all(path.exists() for path in (stamp, *others)) and stamp.read_text() == fingerprint
 
     def _parse(self, fingerprint: str) -> None:
         # A partial parse would not look at models that refer to whatever lies in a folder, so it is only allowed where
         # no file differs: then dbt reads its last parse back in a second instead of five.
         how = "--partial-parse" if self._is_parsed(fingerprint) else "--no-partial-parse"
-        result = self._invoke(["parse", how], None, None)
-        if not result.success:
-            raise RefreshError(f"the dbt project can't be parsed: {_one_line(result.exception)}")
+        kept_away = setting_aside.broken_files(self.project_dir)
+        while True:
+            self._seen_dir = setting_aside.project_without(self.project_dir, self._home.dagster / "project", kept_away)
+            result = self._invoke(["parse", how], None, None)
+            if result.success:
+                break
+            said = _one_line(result.exception)
+            culprit = setting_aside.blamed(str(result.exception), self._segments() - set(kept_away))
+            if culprit is None:
+                raise RefreshError(f"the dbt project can't be parsed: {said}")
+            kept_away[culprit] = Problem(culprit, f"models/segments/{PREFIX}{culprit}.sql", said)
         self._manifest, self._parsed = result.result, fingerprint
         if not self._is_parsed(fingerprint):
             stages = {stage: self._select(stage, result.result) for stage in STAGES}
+            write_atomically(self.target / "kept_away.json", json.dumps([asdict(said) for said in kept_away.values()]))
             write_atomically(self.target / "stages.json", json.dumps(stages, indent=1))
             write_atomically(self.target / "project.sha256", fingerprint)
+
+    def _segments(self) -> set[str]:
+        return {path.stem.removeprefix(PREFIX) for path in (self.project_dir / "models" / "segments").rglob("*.sql")}
 
     def _select(self, stage: str, manifest: Manifest) -> list[str]:
         result = self._invoke(
@@ -258,8 +291,8 @@ class DbtRunner:
 
         self.target.mkdir(parents=True, exist_ok=True)
         paths = {
-            "--project-dir": self.project_dir,
-            "--profiles-dir": self.project_dir,
+            "--project-dir": self._seen_dir,
+            "--profiles-dir": self._seen_dir,
             "--target-path": self.target,
             "--log-path": self.target / "logs",
         }

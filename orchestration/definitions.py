@@ -48,6 +48,7 @@ def build_definitions(settings: Settings, home: Home, workshop: Workshop | None 
             *stages,
             *assets.identity_assets(),
             *assets.ml_assets(),
+            *assets.segment_assets(manifest),
             *assets.activation_assets(),
             *assets.publishing_assets(manifest, marts),
         ],

@@ -88,7 +88,7 @@ class RichReporter(Reporter):
 
     def note(self, text: str) -> None:
         """Print one line beneath the steps."""
-        self._console.print(f"  [dim]{text}[/dim]", highlight=False, soft_wrap=True)
+        self._console.print(f"  {text}", style="dim", highlight=False, soft_wrap=True, markup=False)
 
     def _line(self, mark: str, title: str, started: float) -> None:
         self._console.print(f"{mark} {title} [dim]{time.perf_counter() - started:.1f} s[/dim]", highlight=False)

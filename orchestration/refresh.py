@@ -1,9 +1,9 @@
 """The steps of a refresh, each callable without Dagster: settings and home in, a report out.
 
 In order: `take_stock`, `parse_contact_points`, `load_clock`, dbt's stage `identity`, `resolve_identity`, dbt's `core`,
-`ensure_fits`, `find_clusters` and `score_churn`, dbt's `customers` and `audiences`, `freeze_release`, dbt's `history`,
-`publish_marts`, and the plan; checks stand between them. Each opens the warehouse late and closes it early, so that between steps anyone
-else may have it.
+`ensure_fits`, `find_clusters` and `score_churn`, dbt's `customers`, `check_segments`, dbt's `audiences`,
+`freeze_release`, dbt's `history`, `publish_marts`, and the plan; checks stand between them. Each opens the warehouse
+late and closes it early, so that between steps anyone else may have it.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from activation.apply import ApplyReport
     from activation.releases import Release
     from orchestration.publishing import Publication
+    from segments.checks import Report
+    from segments.definitions import Problem
 
 
 @dataclass(frozen=True)
@@ -295,6 +297,20 @@ def score_churn(settings: Settings, home: Home) -> LearningReport:
         },
         pictures={"reliability": plots.churn_reliability(report), "scores": plots.score_distribution(scores)},
     )
+
+
+def check_segments(settings: Settings, home: Home, kept_away: Mapping[str, Problem]) -> Report:
+    """Run every segment alone, set aside what is broken, and write that where dbt reads it.
+
+    Args:
+        settings: settings.
+        home: the home.
+        kept_away: segments whose files dbt can't read, as `DbtRunner.kept_away` has them.
+    """
+    from segments import checks
+
+    with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:
+        return checks.refresh(connection, home, settings.project_dir / "dbt_project", kept_away)
 
 
 def freeze_release(settings: Settings, home: Home) -> Release:

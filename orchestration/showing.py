@@ -56,6 +56,10 @@ def refresh_summary(console: Console, home: Home, tally: Tally) -> None:
             "seconds": f"{sum(tally.seconds.values()):.0f}",
         },
     )
+    for problem in facts.get("segments_set_aside", []):
+        console.print(f"  set aside: {problem}", style="yellow", highlight=False, soft_wrap=True, markup=False)
+    if facts.get("segments_set_aside"):
+        console.print("  They keep the members of their last good release; the other segments went on.")
     for name in tally.unheeded:
         console.print(f"  [yellow]warning:[/yellow] check {name} did not pass", highlight=False, soft_wrap=True)
     console.print("Next: mailwright plan mailchimp, mailwright status, or mailwright ui")

@@ -23,6 +23,8 @@
     {%- for source in graph.sources.values() | sort(attribute="unique_id") -%}
         {%- if source.name == "clock" -%}
             {%- do statements.append(clock_view(source, home, home ~ "/clock.json" in present)) -%}
+        {%- elif source.name == "segments_set_aside" -%}
+            {%- do statements.append(segments_view(source, home ~ "/segments.json", present)) -%}
         {%- elif source.schema in ("lake", "shipped") -%}
             {%- set folder = home ~ "/lake/" if source.schema == "lake" else project_folder() ~ "/reference/" -%}
             {%- set file = folder ~ source.config.meta.get("file", source.name ~ ".parquet") -%}
@@ -54,7 +56,8 @@
             {{ quoted(home ~ "/lake/deliveries.parquet") }},
             {{ quoted(home ~ "/lake/contact_points/*.parquet") }},
             {{ quoted(project_folder() ~ "/reference/*.parquet") }},
-            {{ quoted(home ~ "/clock.json") }}
+            {{ quoted(home ~ "/clock.json") }},
+            {{ quoted(home ~ "/segments.json") }}
         ])
     {%- endset -%}
     {{ return(run_query(query).columns[0].values() | list) }}
@@ -142,6 +145,32 @@
         ) -%}
     {%- endif -%}
     create or replace view {{ source.schema }}.{{ source.identifier }} as {{ select_clock }}
+{%- endmacro %}
+
+{#- Of the segments as they stood at the last check, those that were set aside; none before the first check. -#}
+{% macro segments_view(source, file, present) -%}
+    create or replace view {{ source.schema }}.{{ source.identifier }} as
+    select
+        segment,
+        file,
+        reason,
+        cadence,
+        checksum,
+        timezone('UTC', cast(fresh_at as timestamptz)) as fresh_at
+    {%- if file in present %}
+    from read_json(
+        {{ quoted(file) }},
+        columns = {
+            segment: 'varchar', file: 'varchar', reason: 'varchar', cadence: 'varchar', checksum: 'varchar',
+            fresh_at: 'varchar'
+        }
+    )
+    where reason is not null
+    {%- else %}
+    from (values ('', '', '', '', '', ''))
+        as none_yet (segment, file, reason, cadence, checksum, fresh_at)
+    where false
+    {%- endif %}
 {%- endmacro %}
 
 {% macro quoted(path) -%}

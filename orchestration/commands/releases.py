@@ -91,7 +91,12 @@ def show(number: NumberArgument) -> None:
     counted = sorted(release.counts.items())
     table(console, ("table", "rows"), counted, "Tables")
     rows = [
-        (name, found.members, "fresh" if found.fresh else "kept from before", _local(found.as_of, home))
+        (
+            name,
+            found.members,
+            "fresh" if found.fresh else "kept from before",
+            _local(found.as_of, home) if found.as_of else "never",
+        )
         for name, found in release.states.items()
     ]
     if rows:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import duckdb
 import pytest
+import yaml
 
 from activation import history, releases, rollback
 from activation.comparison import compare
 from activation.plan import Plan
 from core.errors import ReleaseError
 from core.home import Home
+from core.settings import PROJECT_ROOT
 from tests.integration.activation.world import AS_OF, Person, World, naive, people
 
 DAY = timedelta(days=1)
@@ -344,3 +347,14 @@ def test_segments_compare_by_who_moved_and_why(world: World) -> None:
         ("b", 1, None, 0, 1, {"rollback": 1}),
     ]
     assert (compared.profiles_added, compared.profiles_removed, compared.profiles_kept) == (0, 1, 2)
+
+
+def test_what_nobody_worked_out_is_what_goes_without_permission() -> None:
+    """The columns that sync_profiles gives whether or not one may be profiled, and no others."""
+    folder = PROJECT_ROOT / "dbt_project" / "models" / "activation"
+    sql = (folder / "sync_profiles.sql").read_text()
+    described = yaml.safe_load((folder / "sync_profiles.yml").read_text())["models"][0]["columns"]
+    listed = re.search(r"for column in \[(.*?)\]", sql, re.DOTALL)
+    assert listed is not None
+    worked_out = {*re.findall(r"'(\w+)'", listed[1]), "segments"}
+    assert {column["name"] for column in described} - worked_out == set(rollback.SAID)

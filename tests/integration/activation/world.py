@@ -74,6 +74,7 @@ class World:
         as_of: datetime = AS_OF,
         others: Sequence[tuple[str, str]] = (),
         stale: Mapping[str, datetime] | None = None,
+        cadence: str = "daily",
         **options: Any,
     ) -> Release:
         """Freeze a release of these people; `others` are addresses (and customers) that are not sendable.
@@ -85,13 +86,14 @@ class World:
             fill_warehouse(connection, persons, others)
             if stale is not None:
                 connection.execute(
-                    "create table activation.segment_status (segment varchar, is_fresh boolean, as_of timestamp)"
+                    "create table activation.segment_status"
+                    " (segment varchar, is_fresh boolean, as_of timestamp, cadence varchar)"
                 )
                 for segment in {name for person in persons for name in person.segments}:
                     moment = naive(stale.get(segment, as_of))
                     connection.execute(
-                        "insert into activation.segment_status values (?, ?, ?)",
-                        [segment, segment not in stale, moment],
+                        "insert into activation.segment_status values (?, ?, ?, ?)",
+                        [segment, segment not in stale, moment, cadence],
                     )
             return releases.freeze(self.settings, self.home, connection, as_of=as_of, **options)
 

@@ -38,7 +38,9 @@ FIGURES = {
     "reliability": lambda: plots.churn_reliability(CHURN),
     "scores": lambda: plots.score_distribution(np.linspace(0, 1, 50)),
     "scores of nobody": lambda: plots.score_distribution(np.array([])),
-    "flow": lambda: plots.lifecycle_flow([("active", "lapsing", 4), ("lost", "re_engaged", 2), (None, "onboarding", 1)]),
+    "flow": lambda: plots.lifecycle_flow(
+        [("active", "lapsing", 4), ("lost", "re_engaged", 2), (None, "onboarding", 1)]
+    ),
     "flow of a stage that is not known here": lambda: plots.lifecycle_flow([("asleep", "active", 4)]),
     "flow of prospects alone": lambda: plots.lifecycle_flow([("prospect", "prospect", 4)]),
     "flow of nobody": lambda: plots.lifecycle_flow([]),

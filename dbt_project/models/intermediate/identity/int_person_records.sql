@@ -1,9 +1,5 @@
 with
 
-clock as (
-    select * from {{ ref("stg_lake__clock") }}
-),
-
 sightings as (
     select * from {{ ref("int_sightings") }}
 ),
@@ -84,8 +80,9 @@ order_countries as (
         documents.identifier_id as record_id,
         {{ latest_value("documents.country_code", "documents.ordered_at", "documents.order_key") }} as country_code
     from {{ ref("int_order_documents") }} as documents
-    inner join clock on documents.known_at < clock.as_of
-    where documents.status is null or documents.status not in ('test', 'fraud')
+    where
+        documents.known_at < (select clock.as_of from {{ ref("stg_lake__clock") }} as clock)
+        and (documents.status is null or documents.status not in ('test', 'fraud'))
     group by documents.identifier_id
 ),
 

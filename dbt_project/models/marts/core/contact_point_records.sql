@@ -9,10 +9,10 @@ contacts as (
 ),
 
 documents as (
-    select documents.*
-    from {{ ref("int_order_documents") }} as documents
-    inner join {{ ref("stg_lake__clock") }} as clock on documents.known_at < clock.as_of
-    where documents.status is null or documents.status not in ('test', 'fraud')
+    select * from {{ ref("int_order_documents") }}
+    where
+        known_at < (select clock.as_of from {{ ref("stg_lake__clock") }} as clock)
+        and (status is null or status not in ('test', 'fraud'))
 ),
 
 -- Versions of a contact that are known later carry refusals and nothing else.

@@ -1,9 +1,5 @@
 with
 
-clock as (
-    select * from {{ ref("stg_lake__clock") }}
-),
-
 rules as (
     select
         field,
@@ -99,9 +95,11 @@ order_countries as (
         0 as verified,
         max(documents.ordered_at) as valued_at
     from {{ ref("int_order_documents") }} as documents
-    inner join clock on documents.known_at < clock.as_of
     inner join records on documents.identifier_id = records.identifier_id
-    where documents.country_code is not null and (documents.status is null or documents.status not in ('test', 'fraud'))
+    where
+        documents.known_at < (select clock.as_of from {{ ref("stg_lake__clock") }} as clock)
+        and documents.country_code is not null
+        and (documents.status is null or documents.status not in ('test', 'fraud'))
     group by
         records.customer_id,
         documents.identifier_id
@@ -115,8 +113,9 @@ confirmed as (
             else {{ identifier_id("any", "phone", "consents.phone") }}
         end as contact_point_id
     from {{ ref("stg_crm__consents") }} as consents
-    inner join clock on consents.known_at < clock.as_of
-    where consents.state = 'confirmed'
+    where
+        consents.known_at < (select clock.as_of from {{ ref("stg_lake__clock") }} as clock)
+        and consents.state = 'confirmed'
 ),
 
 bounced as (

@@ -1,3 +1,6 @@
+{#- A table: four models read it, and each would find repeated events and take contact points apart again. -#}
+{{ config(materialized="table") }}
+
 with
 
 source as (
