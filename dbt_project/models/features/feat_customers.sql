@@ -371,7 +371,7 @@ categories_by_customer as (
         count(*) as categories_365,
         max(amount) as top_amount,
         cast(sum(amount) as {{ money() }}) as amount,
-        sum(cast(amount as {{ money() }}) * cast(amount as {{ money() }})) as amount_squared
+        sum(cast(amount as decimal(38, 4)) * cast(amount as decimal(38, 4))) as amount_squared
     from categories
     group by customer_id
 
@@ -570,7 +570,7 @@ final as (
         cast(
             case
                 when categories.amount > 0
-                    then 1 - {{ ratio('categories.amount_squared', 'categories.amount * categories.amount') }}
+                    then 1 - {{ ratio('categories.amount_squared', 'cast(categories.amount as decimal(38, 4)) * categories.amount') }}
             end as {{ money() }}
         ) as category_diversity_365,
         cast(coalesce(products.products_365, 0) as integer) as products_365,
