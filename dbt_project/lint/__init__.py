@@ -79,7 +79,7 @@ def accepted_rows(source: str, table: str, *_: Any, **__: Any) -> str:
     return f"select * from lake_{source}.{table}"
 
 
-accepted_versions = accepted_rows
+accepted_deliveries = accepted_versions = accepted_rows
 
 
 def known_deliveries(source: str, table: str, _: bool) -> str:

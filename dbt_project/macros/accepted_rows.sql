@@ -3,7 +3,7 @@
     known. Which rows stand follows the contract's `delivery_mode`:
 
     - append: every event once, as first delivered, where the contract's `event_key` tells repeats;
-    - replace_entity: an entity as in its latest delivery, whole; `lines` says that it has several rows;
+    - replace_entity: an entity of one row as in its latest delivery;
     - snapshot: the latest delivery.
 
     "Latest" is the delivery's sequence number. Rows of a delivery that is not in the manifest don't count: it was never
@@ -11,7 +11,7 @@
     lets it in all the same, for withdrawals. An entity is known since its first delivery, and a row not before it
     happened; of historical deliveries only the latter holds.
 -#}
-{% macro accepted_rows(source_name, table_name, lines=false, beyond_clock=false) -%}
+{% macro accepted_rows(source_name, table_name, beyond_clock=false) -%}
     {%- set table = source(source_name, table_name) -%}
     {%- set deliveries = known_deliveries(source_name, table_name, beyond_clock) -%}
     {%- if execute -%}
@@ -21,7 +21,7 @@
     {%- set entity = meta.entity_key | default([], true) | join(", ") -%}
     {%- set received_at = "delivery.received_at" -%}
     {%- if mode == "replace_entity" -%}
-        {%- set received_at = "entity.received_at" if lines else "min(delivery.received_at) over (partition by " ~ entity ~ ")" -%}
+        {%- set received_at = "min(delivery.received_at) over (partition by " ~ entity ~ ")" -%}
     {%- endif -%}
     select
         accepted.*,
@@ -36,25 +36,31 @@
     qualify
         {{ meta.event_key | join(" is null or ") }} is null
         or row_number() over (partition by {{ event }} order by delivery.sequence, accepted.row_number) = 1
-    {%- elif mode == "replace_entity" and lines %}
-    inner join (
-        select
-            {{ entity }},
-            max(delivery.sequence) as sequence,
-            min(delivery.received_at) as received_at
-        from {{ table }} as accepted
-        inner join {{ deliveries }} as delivery on accepted.delivery_id = delivery.delivery_id
-        group by {{ entity }}
-    ) as entity
-        on delivery.sequence = entity.sequence
-        {%- for column in meta.entity_key %}
-        and accepted.{{ column }} = entity.{{ column }}
-        {%- endfor %}
     {%- elif mode == "replace_entity" %}
     qualify row_number() over (
         partition by {{ entity }} order by delivery.sequence desc, accepted.row_number desc
     ) = 1
     {%- endif %}
+    {%- endif -%}
+{%- endmacro %}
+
+{#-
+    Every row that was ever accepted, for what keeps its versions itself: with its delivery's `sequence` and `received_at`
+    (of historical deliveries long ago), and `known_at`, the instant since when it was known.
+-#}
+{% macro accepted_deliveries(source_name, table_name) -%}
+    {%- set table = source(source_name, table_name) -%}
+    {%- set deliveries = known_deliveries(source_name, table_name, true) -%}
+    {%- if execute -%}
+    {%- set meta = lake_contract(source_name, table_name) -%}
+    {%- set occurred_at = "accepted." ~ meta.occurred_at if meta.occurred_at else "cast(null as timestamp)" -%}
+    select
+        accepted.*,
+        delivery.sequence,
+        delivery.received_at,
+        {{ known_since(occurred_at, "delivery.received_at") }} as known_at
+    from {{ table }} as accepted
+    inner join {{ deliveries }} as delivery on accepted.delivery_id = delivery.delivery_id
     {%- endif -%}
 {%- endmacro %}
 

@@ -3,21 +3,27 @@ with
 
 lines as (
     select
-        order_key,
+        line_set_id,
         sum(amount) as gross_amount,
         sum(amount_base) as amount_base
-    from {{ ref("fct_order_lines") }}
-    where line_type = 'sale'
-    group by order_key
+    from {{ ref("int_order_lines") }}
+    where line_type = 'sale' and superseded_at is null
+    group by line_set_id
+),
+
+orders as (
+    select *
+    from {{ ref("int_orders") }}
+    where superseded_at is null
 )
 
 select
-    orders.order_key,
-    lines.order_key as order_key_of_lines
-from {{ ref("fct_orders") }} as orders
-full outer join lines on orders.order_key = lines.order_key
+    orders.order_id,
+    lines.line_set_id
+from orders
+full outer join lines on orders.line_set_id = lines.line_set_id
 where
-    orders.order_key is null
-    or lines.order_key is null
+    orders.line_set_id is null
+    or lines.line_set_id is null
     or orders.gross_amount <> lines.gross_amount
     or orders.amount_base is distinct from lines.amount_base

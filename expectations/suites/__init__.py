@@ -76,10 +76,12 @@ def _staged(table: Table) -> Suite:
             return staging.suite(table, stg_crm__contacts.RULES, keys=stg_crm__contacts.KEYS, versions=True)
         case "crm.consents":
             return staging.suite(table, stg_crm__consents.RULES, keys=stg_crm__consents.KEYS)
+        case "shop.orders":
+            return staging.suite(table, versions=True)
         case "shop.exchange_rates":
-            return staging.suite(table, stg_shop__exchange_rates.RULES)
+            return staging.suite(table, stg_shop__exchange_rates.RULES, versions=True)
         case "shop.products":
-            return staging.suite(table, stg_shop__products.RULES)
+            return staging.suite(table, stg_shop__products.RULES, versions=True)
         case "third_party.demographics":
             return staging.suite(table, stg_third_party__demographics.RULES)
         case "reference.postal_codes":

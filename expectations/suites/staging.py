@@ -1,7 +1,7 @@
 """The suite of what staging makes of a lake table, as far as the contract tells it.
 
-Staging drops repeats, keeps what stands and writes each kind of value one way. So its suite looks at the grain, at
-what must not get lost, and at the one way; what staging passes through as it is was looked at as delivered.
+Staging drops repeated events, keeps the versions of what changes and writes each kind of value one way. So its suite
+looks at the grain, at what must not get lost, and at the one way; what staging passes through as it is was looked at as delivered.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def suite(
     return Suite(
         group="staging",
         table=f"staging.stg_{table.source}__{table.name}",
-        keys=tuple(keys if keys is not None else ("delivery_id", "row_number") if lines else grain),
+        keys=tuple(keys if keys is not None else ("delivery_id", "row_number") if lines or versions else grain),
         rules=(*rules, *own),
         optional=(table.source, table.name) not in REQUIRED,
     )

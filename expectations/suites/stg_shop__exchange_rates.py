@@ -1,4 +1,4 @@
-"""staging.stg_shop__exchange_rates: rates that stand."""
+"""staging.stg_shop__exchange_rates: every version of the rates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""staging.stg_shop__products: the catalogue that stands."""
+"""staging.stg_shop__products: every version of the catalogue."""
 
 from __future__ import annotations
 

@@ -208,8 +208,9 @@ WAREHOUSE = {
         " timestamp '2024-01-01' as as_of from range(1, 21) as numbers (i)"
     ),
     "staging.stg_shop__orders": (
-        "select 'O' || i as order_id, 'd1' as delivery_id, 'person' || i || '@example.com' as email, '+442079460011' as"
-        " phone, 'paid' as status, 'GBP' as currency, 'GB' as country_code, timestamp '2024-02-01' as ordered_at,"
+        "select 'O' || i as order_id, 'd1' as delivery_id, i as row_number, 'person' || i || '@example.com' as email,"
+        " '+442079460011' as phone, 'paid' as status, 'GBP' as currency, 'GB' as country_code,"
+        " timestamp '2024-02-01' as ordered_at,"
         " timestamp '2024-02-01' as known_at from range(40) as numbers (i)"
     ),
     "staging.stg_shop__order_lines": (
@@ -218,11 +219,13 @@ WAREHOUSE = {
         " timestamp '2024-02-01' as known_at from range(40) as numbers (i)"
     ),
     "staging.stg_shop__products": (
-        "select 'P' || i as product_id, 'GBP' as currency, true as in_stock, true as is_goods, false as is_consumable,"
+        "select 'P' || i as product_id, 'd1' as delivery_id, i as row_number, 'GBP' as currency, true as in_stock,"
+        " true as is_goods, false as is_consumable,"
         " timestamp '2024-02-01' as updated_at, timestamp '2024-02-01' as known_at from range(3) as numbers (i)"
     ),
     "staging.stg_shop__exchange_rates": (
-        "select date '2024-01-01' + i::integer as rate_on, 'EUR' as from_currency, 'GBP' as to_currency, 0.86 as rate,"
+        "select date '2024-01-01' + i::integer as rate_on, 'd1' as delivery_id, i as row_number,"
+        " 'EUR' as from_currency, 'GBP' as to_currency, 0.86 as rate,"
         " timestamp '2024-02-01' as known_at from range(9) as numbers (i)"
     ),
     "staging.stg_crm__contacts": (

@@ -52,7 +52,7 @@ BREAKS: dict[str, dict[str, str]] = {
         "score_or_label": "update {0} set score = null where customer_id like '%1'",
     },
     "staging.stg_shop__orders": {
-        "entity_told_once": "insert into {0} select * from {0} limit 1",
+        "row_told_once": "insert into {0} select * from {0} limit 1",
         "order_id_given": "update {0} set order_id = null where order_id = 'O7'",
         "known_at_given": "update {0} set known_at = null where order_id = 'O7'",
         "known_no_earlier_than_it_happened": "update {0} set known_at = '2024-01-01'",
@@ -66,6 +66,7 @@ BREAKS: dict[str, dict[str, str]] = {
         "row_told_once": "insert into {0} select * from {0} limit 1",
         "product_id_is_normalised": "update {0} set product_id = 'p1 '",
     },
+    "staging.stg_email__campaigns": {"entity_told_once": "insert into {0} select * from {0} limit 1"},
     "staging.stg_shop__products": {"in_stock_given": "update {0} set in_stock = null"},
     "staging.stg_shop__exchange_rates": {
         "from_currency_is_normalised": "update {0} set from_currency = 'eur'",

@@ -1,49 +1,47 @@
+{{ config(materialized="view") }}
+
 with
 
 lines as (
-    select * from {{ ref("fct_order_lines") }}
-),
-
-orders as (
-    select
-        order_key,
-        channel
-    from {{ ref("int_order_documents") }}
-),
-
-products as (
-    select
-        product_id,
-        category
-    from {{ ref("stg_shop__products") }}
+    select * from {{ ref("int_order_lines") }}
 ),
 
 versions as (
     select
-        lines.customer_id,
+        identifiers.customer_id,
         lines.identifier_id,
-        lines.order_line_key,
-        lines.order_key,
+        lines.source || '|' || lines.order_id || '|' || case
+            when lines.line_number is not null and not lines.is_repeated_number
+                then cast(lines.line_number as varchar)
+            else lines.delivery_id || '.' || cast(lines.row_number as varchar)
+        end as order_line_key,
+        lines.source || '|' || lines.order_id as order_key,
+        lines.order_id,
+        lines.line_number,
 
         lines.source,
-        orders.channel,
+        lines.channel,
         lines.product_id,
-        products.category,
+        lines.category,
         lines.line_type,
 
         lines.quantity,
+        lines.unit_price,
         lines.amount,
         lines.discount_amount,
+        lines.tax_amount,
+        lines.net_amount,
         lines.amount_base,
 
         lines.occurred_on,
 
         lines.occurred_at,
+        lines.first_known_at,
         lines.known_at,
-        cast(null as timestamp) as superseded_at
+        lines.superseded_at
     from lines
-    inner join orders on lines.order_key = orders.order_key
-    left join products on lines.product_id = products.product_id
+    left join {{ ref("int_identifiers") }} as identifiers
+        on lines.identifier_id = identifiers.identifier_id
 )
 
 select * from versions

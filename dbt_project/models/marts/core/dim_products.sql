@@ -4,31 +4,41 @@ clock as (
     select * from {{ ref("stg_lake__clock") }}
 ),
 
+-- Two spellings of one stock code are one product; the later row is right.
 products as (
-    select * from {{ ref("stg_shop__products") }}
+    select products.*
+    from {{ ref("stg_shop__products") }} as products
+    inner join clock on products.known_at < clock.as_of
+    qualify row_number() over (
+        partition by products.product_id order by products.sequence desc, products.row_number desc
+    ) = 1
 ),
 
--- A product that was sold is a product, whether or not the catalogue still has it.
+-- A product that was sold is a product, whether or not the catalogue still has it. What the catalogue says in full need
+-- not be looked for among the lines.
 lines as (
     select
-        order_lines.product_id,
-        order_lines.description,
-        order_lines.unit_price,
-        order_lines.is_goods
-    from {{ ref("stg_shop__order_lines") }} as order_lines
-    inner join clock on order_lines.known_at < clock.as_of
-
-    union all
-
-    select
-        sales.product_id,
-        sales.description,
-        sales.unit_price,
-        sales.is_goods
-    from {{ ref("stg_pos__sales") }} as sales
-    inner join clock on sales.known_at < clock.as_of
+        lines.product_id,
+        lines.description,
+        lines.unit_price,
+        lines.is_goods
+    from {{ ref("int_delivered_lines") }} as lines
+    left join products
+        on
+            lines.product_id = products.product_id
+            and products.name is not null
+            and products.unit_price is not null
+    inner join {{ ref("int_order_document_versions") }} as documents
+        on
+            lines.source = documents.source
+            and lines.order_id = documents.order_id
+            and lines.sequence = documents.line_sequence
+    inner join clock
+        on
+            {{ stands_at("documents", "clock.as_of") }}
+            and (lines.occurred_at is null or lines.occurred_at < clock.as_of)
+    where products.product_id is null
 ),
-
 descriptions as (
     select
         product_id,

@@ -1,7 +1,7 @@
 with
 
 source as (
-    {{ accepted_rows("pos", "sales", lines=true) }}
+    {{ accepted_deliveries("pos", "sales") }}
 ),
 
 renamed as (
@@ -22,10 +22,12 @@ renamed as (
         source.quantity,
         source.unit_price,
         coalesce(source.discount, 0) as discount,
+        source.sequence,
 
         source.is_goods,
 
         source.sold_at,
+        source.received_at,
         source.known_at
     from source
     left join {{ source("lake", "emails") }} as emails on trim(source.email) = emails.given

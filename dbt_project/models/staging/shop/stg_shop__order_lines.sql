@@ -1,7 +1,7 @@
 with
 
 source as (
-    {{ accepted_rows("shop", "order_lines", lines=true) }}
+    {{ accepted_deliveries("shop", "order_lines") }}
 ),
 
 renamed as (
@@ -20,12 +20,14 @@ renamed as (
         unit_price,
         coalesce(discount, 0) as discount,
         coalesce(tax, 0) as tax,
+        sequence,
 
         is_goods,
         coalesce(is_cancellation, false) as is_cancellation,
         coalesce(is_adjustment, false) as is_adjustment,
 
         occurred_at,
+        received_at,
         known_at
     from source
 )

@@ -1,7 +1,7 @@
 with
 
 source as (
-    {{ accepted_rows("shop", "orders") }}
+    {{ accepted_deliveries("shop", "orders") }}
 ),
 
 renamed as (
@@ -25,12 +25,14 @@ renamed as (
 
         coalesce(source.discount, 0) as discount,
         coalesce(source.shipping, 0) as shipping,
+        source.sequence,
 
         coalesce(source.price_includes_tax, false) as price_includes_tax,
         source.accepts_marketing,
         coalesce(source.is_cancellation, false) as is_cancellation,
 
         source.ordered_at,
+        source.received_at,
         source.known_at
     from source
     left join {{ ref("country_names") }} as country_names

@@ -1,12 +1,14 @@
 with
 
 source as (
-    {{ accepted_rows("shop", "products") }}
+    {{ accepted_deliveries("shop", "products") }}
 ),
 
 renamed as (
     select
         {{ product_key("product_id") }} as product_id,
+        delivery_id,
+        row_number,
 
         {{ text("name") }} as name,
         {{ text("category") }} as category,
@@ -17,6 +19,7 @@ renamed as (
         attributes,
 
         unit_price,
+        sequence,
 
         coalesce(in_stock, true) as in_stock,
         coalesce(is_goods, true) as is_goods,
@@ -25,10 +28,6 @@ renamed as (
         updated_at,
         known_at
     from source
-    -- Two spellings of one stock code are one product; the later row is right.
-    qualify row_number() over (
-        partition by {{ product_key("product_id") }} order by sequence desc, row_number desc
-    ) = 1
 )
 
 select * from renamed
