@@ -136,15 +136,59 @@ withdrawn as (
 
 ),
 
--- The profile is no activity: what is said anew of a customer corrects what was said before.
-described as (
+-- The profile is no activity: what is said otherwise of a customer corrects what was said before. Of a newcomer nothing was.
+profiles as (
 
-    select profiles.customer_id
-    from {{ ref('customer_golden_values') }} as profiles
+    select * from {{ ref('int_profile_versions') }}
+
+),
+
+profiles_before as (
+
+    select profiles.*
+    from profiles
     cross join released
     where
-        profiles.source in ('crm', 'third_party')
-        and profiles.valued_at >= released.released_at
+        profiles.known_at < released.released_at
+        and (profiles.superseded_at is null or profiles.superseded_at >= released.released_at)
+
+),
+
+profiles_since as (
+
+    select profiles.*
+    from profiles
+    cross join released
+    cross join current_as_of
+    where
+        profiles.known_at >= released.released_at
+        and profiles.known_at < current_as_of.as_of
+        and (profiles.superseded_at is null or profiles.superseded_at >= current_as_of.as_of)
+
+),
+
+described as (
+
+    select profiles_since.customer_id
+    from profiles_since
+    cross join released
+    inner join {{ ref('dim_customers') }} as customers
+        on
+            profiles_since.customer_id = customers.customer_id
+            and customers.first_known_at < released.released_at
+    left join profiles_before
+        on
+            profiles_since.customer_id = profiles_before.customer_id
+            and profiles_since.source = profiles_before.source
+    where
+        profiles_since.gender is distinct from profiles_before.gender
+        or profiles_since.age_band is distinct from profiles_before.age_band
+        or profiles_since.region_type is distinct from profiles_before.region_type
+        or profiles_since.country_code is distinct from profiles_before.country_code
+        or profiles_since.language is distinct from profiles_before.language
+        or profiles_since.account_type is distinct from profiles_before.account_type
+        or profiles_since.loyalty_tier is distinct from profiles_before.loyalty_tier
+        or profiles_since.birthday is distinct from profiles_before.birthday
 
 ),
 

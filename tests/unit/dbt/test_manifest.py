@@ -29,7 +29,7 @@ ARROWS = {
     "staging/releases": frozenset[str](),
     "activation": frozenset(
         {
-            "intermediate/activity",
+            *INTERMEDIATE,
             "marts/core",
             "features",
             "marts/customers",
