@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestration.commands import segment_review
 from orchestration.terminal import open_console, open_settings
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def new(name: Annotated[str, typer.Argument(help="Small letters, digits and unde
         console.print(f"Written: {path.relative_to(settings.project_dir)}", highlight=False, soft_wrap=True)
     console.print("Next: say in the SQL who is in it, and in the YAML what it is for; then")
     console.print("  mailwright segments check       # is all of it stated, and how many are they?")
-    console.print(f"  mailwright segments diff --name {query.stem.removeprefix('seg_')}   # who would enter and leave")
+    console.print(
+        f"  mailwright segments diff --segment {query.stem.removeprefix('seg_')}   # who would enter and leave"
+    )
     console.print("  mailwright refresh              # its members, its tag in the next plan")
 
 
@@ -131,6 +134,10 @@ def campaigns() -> None:
         console.print(f"error: {line}", style="red", highlight=False, soft_wrap=True, markup=False)
     if problems:
         raise typer.Exit(1)
+
+
+app.command()(segment_review.diff)
+app.command()(segment_review.explain)
 
 
 def _home(settings: Settings) -> Home | None:

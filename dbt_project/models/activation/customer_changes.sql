@@ -136,7 +136,8 @@ withdrawn as (
 
 ),
 
--- The profile is no activity: what is said otherwise of a customer corrects what was said before. Of a newcomer nothing was.
+-- The profile is no activity: what is said otherwise of a customer corrects what was said before. Of a newcomer nothing
+-- was said.
 profiles as (
 
     select * from {{ ref('int_profile_versions') }}
