@@ -7,6 +7,7 @@ rows as values, `columns(...)`, pivots, tables that are no `ref`, and what gives
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from segments.definitions import Problem, Segment, SegmentError
@@ -192,5 +193,7 @@ def _told(error: Exception) -> str:
     if isinstance(error, ParseError) and error.errors:
         said = error.errors[0]
         return f"its SQL can't be read: {said.get('description', '')} (near {said.get('highlight', '')!r})"
-    first = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return " ".join(first.split())
+    first = " ".join((str(error).splitlines() or [type(error).__name__])[0].split())
+    if unknown := re.match(r"Column '\"?([^'\"]+)\"?' could not be resolved", first):
+        return f"there is no column {unknown[1]} in what it reads"
+    return first

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
 SQL = """\
@@ -49,6 +50,35 @@ models:
         description: Customer
 """
 
+MARTS = """\
+version: 2
+
+models:
+  - name: customer_360
+    description: One row per customer.
+    columns:
+      - {name: customer_id, data_type: varchar}
+      - {name: email, data_type: varchar, config: {meta: {pii: true}}}
+      - {name: birthday, data_type: date, config: {meta: {pii: true, sensitivity: proxy}}}
+      - {name: age_band, data_type: varchar}
+      - {name: country_code, data_type: varchar, config: {meta: {sensitivity: proxy}}}
+      - {name: faith, data_type: varchar, config: {meta: {sensitivity: special}}}
+      - {name: orders, data_type: integer}
+      - {name: as_of_on, data_type: date}
+"""
+PROJECT = """\
+name: mailwright
+models:
+  mailwright:
+    staging: {+schema: staging}
+    marts: {+schema: marts}
+seeds:
+  mailwright: {+schema: seeds}
+vars:
+  many: 8
+  segment_min_members: 3
+"""
+
 Write = Callable[[str, str], Path]
 
 
@@ -57,7 +87,14 @@ def project(tmp_path: Path) -> Path:
     """A project with one good segment, `good`."""
     folder = tmp_path / "dbt_project"
     (folder / "models" / "segments").mkdir(parents=True)
-    (folder / "dbt_project.yml").write_text("name: mailwright\nvars:\n  many: 8\n")
+    (folder / "dbt_project.yml").write_text(PROJECT)
+    marts, staging = folder / "models" / "marts" / "customers", folder / "models" / "staging" / "crm"
+    for place in (marts, staging, folder / "seeds"):
+        place.mkdir(parents=True)
+    (marts / "customer_360.sql").write_text("select 1 as customer_id\n")
+    (marts / "customer_360.yml").write_text(MARTS)
+    (staging / "stg_crm__contacts.sql").write_text("select 1 as contact_id\n")
+    (folder / "seeds" / "countries.csv").write_text("country_code,name\nFR,France\n")
     (folder / "models" / "segments" / "seg_good.sql").write_text(SQL % "orders > {{ var('many') }}")
     (folder / "models" / "segments" / "seg_good.yml").write_text(YAML % "good")
     return folder
@@ -74,3 +111,29 @@ def write(project: Path) -> Write:
         return path
 
     return write
+
+
+@pytest.fixture
+def warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
+    """Twenty customers, c00 to c19, of whom c<n> has n orders."""
+    with duckdb.connect() as connection:
+        connection.execute("create schema marts")
+        connection.execute("create schema seeds")
+        connection.execute("create table seeds.countries as select 'FR' as country_code, 'France' as name")
+        connection.execute(
+            """
+            create table marts.customer_360 as
+            select
+                format('c{:02d}', i) as customer_id,
+                format('c{:02d}@example.com', i) as email,
+                date '1990-01-01' as birthday,
+                '25-34' as age_band,
+                'FR' as country_code,
+                'none' as faith,
+                cast(i as integer) as orders,
+                date '2025-01-01' as as_of_on
+            from range(20) as numbers (i)
+            """
+        )
+        connection.execute("create table marts.dim_customers as select customer_id, email from marts.customer_360")
+        yield connection

@@ -10,7 +10,7 @@ import pytest
 from core.errors import MailwrightError
 from core.settings import PROJECT_ROOT
 from segments.definitions import METADATA, SegmentError, read_segments, read_segments_at, survey
-from tests.unit.segments.conftest import SQL, YAML, Write
+from tests.unit.segments.conftest import PROJECT, SQL, YAML, Write
 
 
 def reason(project: Path, name: str) -> str:
@@ -119,12 +119,12 @@ def test_an_earlier_revision_has_its_own_sql_and_vars(project: Path, write: Writ
     git("init", "--quiet")
     git("add", ".")
     git("commit", "--quiet", "--message", "before")
-    (project / "dbt_project.yml").write_text("name: mailwright\nvars:\n  many: 9\n")
+    (project / "dbt_project.yml").write_text(PROJECT.replace("many: 8", "many: 9"))
     write("seg_good.sql", SQL % "orders > 1")
     write("seg_new.sql", SQL % "true")
     (before,) = read_segments_at(project, "HEAD")
     assert before.sql == SQL % "orders > {{ var('many') }}"
-    assert before.project.variables == {"many": 8}
+    assert before.project.variables["many"] == 8
     assert before.owner == "crm"
     assert [segment.name for segment in read_segments(project)] == ["good", "new"]
     with pytest.raises(MailwrightError, match="git can't read"):
