@@ -100,7 +100,8 @@ class Kept:
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
-    """Twelve customers, c0 to c11: the even ones ordered once, half a year ago, the odd ones last week."""
+    """Twelve customers, c0 to c11: the even ones ordered once, half a year ago, the odd ones last week. Two others order
+    every 20 days, which is the gap that stages are counted in."""
     scratch = tmp_path_factory.mktemp("zoo")
     checkout = scratch / "checkout"
     shutil.copytree(
@@ -110,11 +111,17 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Kept:
     settings = Settings(home=home.root, memory_limit="500MB", threads=2)
     settings.__dict__["project_dir"] = checkout
     shop = Shop(home, scratch, checkout / "dbt_project")
-    dates = {n: "2024-12-01T10:00:00" if n % 2 == 0 else "2025-05-25T10:00:00" for n in range(12)}
+    dates = [(f"c{n}", datetime(2024, 12, 1, 10) if n % 2 == 0 else datetime(2025, 5, 25, 10)) for n in range(12)]
+    dates += [(f"r{n}", datetime(2025, 1, 1, 10) + timedelta(days=20 * place)) for n in range(2) for place in range(8)]
     shop.deliver(
         "shop",
-        orders=[{"order_id": str(n), "ordered_at": at, "customer_ref": f"c{n}"} for n, at in dates.items()],
-        order_lines=[{"order_id": str(n), "product_id": "mug", "quantity": 1, "unit_price": 5 + n} for n in dates],
+        orders=[
+            {"order_id": str(n), "ordered_at": at.isoformat(), "customer_ref": customer}
+            for n, (customer, at) in enumerate(dates)
+        ],
+        order_lines=[
+            {"order_id": str(n), "product_id": "mug", "quantity": 1, "unit_price": 5 + n} for n in range(len(dates))
+        ],
         products=[{"product_id": "mug", "name": "Mug"}],
     )
     shop.set_clock(f"{DAY}T00:00:00")
