@@ -25,3 +25,11 @@
     {#- Whether it was known at an instant that a machine opened or clicked, not a person; never null. -#}
     coalesce({{ relation }}.is_machine and {{ relation }}.machine_known_at < {{ as_of }}, false)
 {%- endmacro %}
+
+{% macro clock_as_of() -%}
+    {#-
+        The as_of of the clock, as a value to compare with. Joining the clock on an inequality would have DuckDB sort the
+        whole table for it, five times the cost of reading it.
+    -#}
+    (select clock.as_of from {{ ref("stg_lake__clock") }} as clock)
+{%- endmacro %}

@@ -2,10 +2,6 @@
 
 with
 
-clock as (
-    select * from {{ ref("stg_lake__clock") }}
-),
-
 visits as (
     select
         sessions.customer_id,
@@ -20,7 +16,7 @@ visits as (
         sessions.started_at as occurred_at,
         sessions.known_at
     from {{ ref("int_session_versions") }} as sessions
-    inner join clock on {{ stands_at("sessions", "clock.as_of") }}
+    where {{ stands_at("sessions", clock_as_of()) }}
 ),
 
 steps as (
@@ -61,7 +57,7 @@ orders as (
         orders.ordered_at as occurred_at,
         orders.known_at
     from {{ ref("int_order_versions") }} as orders
-    inner join clock on {{ stands_at("orders", "clock.as_of") }}
+    where {{ stands_at("orders", clock_as_of()) }}
 ),
 
 returns as (
@@ -78,8 +74,9 @@ returns as (
         lines.occurred_at,
         lines.known_at
     from {{ ref("int_order_line_versions") }} as lines
-    inner join clock on {{ stands_at("lines", "clock.as_of") }}
-    where lines.line_type = 'return'
+    where
+        {{ stands_at("lines", clock_as_of()) }}
+        and lines.line_type = 'return'
 ),
 
 mail as (
@@ -90,14 +87,15 @@ mail as (
         case events.event_type when 'delivered' then 'received_mail' else events.event_type end as activity,
         events.message_id as object_id,
         cast(null as decimal(18, 4)) as amount_base,
-        {{ machine_at("events", "clock.as_of") }} as is_machine,
+        {{ machine_at("events", clock_as_of()) }} as is_machine,
         false as is_bot,
         events.occurred_on,
         events.occurred_at,
         events.known_at
     from {{ ref("int_email_activity") }} as events
-    inner join clock on events.known_at < clock.as_of
-    where events.event_type in ('delivered', 'opened', 'clicked', 'unsubscribed', 'complained', 'bounced')
+    where
+        events.known_at < {{ clock_as_of() }}
+        and events.event_type in ('delivered', 'opened', 'clicked', 'unsubscribed', 'complained', 'bounced')
 ),
 
 activity as (

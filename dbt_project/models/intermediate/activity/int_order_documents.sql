@@ -34,7 +34,7 @@ standing as (
         versions.ordered_at,
         versions.first_known_at as known_at
     from versions
-    inner join {{ ref("stg_lake__clock") }} as clock on {{ stands_at("versions", "clock.as_of") }}
+    where {{ stands_at("versions", clock_as_of()) }}
 )
 
 select * from standing

@@ -81,7 +81,7 @@ order_countries as (
         {{ latest_value("documents.country_code", "documents.ordered_at", "documents.order_key") }} as country_code
     from {{ ref("int_order_documents") }} as documents
     where
-        documents.known_at < (select clock.as_of from {{ ref("stg_lake__clock") }} as clock)
+        documents.known_at < {{ clock_as_of() }}
         and (documents.status is null or documents.status not in ('test', 'fraud'))
     group by documents.identifier_id
 ),

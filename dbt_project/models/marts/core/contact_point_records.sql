@@ -11,7 +11,7 @@ contacts as (
 documents as (
     select * from {{ ref("int_order_documents") }}
     where
-        known_at < (select clock.as_of from {{ ref("stg_lake__clock") }} as clock)
+        known_at < {{ clock_as_of() }}
         and (status is null or status not in ('test', 'fraud'))
 ),
 

@@ -97,7 +97,7 @@ order_countries as (
     from {{ ref("int_order_documents") }} as documents
     inner join records on documents.identifier_id = records.identifier_id
     where
-        documents.known_at < (select clock.as_of from {{ ref("stg_lake__clock") }} as clock)
+        documents.known_at < {{ clock_as_of() }}
         and documents.country_code is not null
         and (documents.status is null or documents.status not in ('test', 'fraud'))
     group by
@@ -114,7 +114,7 @@ confirmed as (
         end as contact_point_id
     from {{ ref("stg_crm__consents") }} as consents
     where
-        consents.known_at < (select clock.as_of from {{ ref("stg_lake__clock") }} as clock)
+        consents.known_at < {{ clock_as_of() }}
         and consents.state = 'confirmed'
 ),
 

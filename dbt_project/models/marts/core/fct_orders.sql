@@ -28,15 +28,15 @@ standing as (
         versions.net_amount,
         versions.amount_base,
 
-        {{ reversed_at("versions", "clock.as_of") }} as is_reversed,
+        {{ reversed_at("versions", clock_as_of()) }} as is_reversed,
 
         versions.ordered_on,
 
         versions.ordered_at,
         versions.first_known_at as known_at,
-        case when {{ reversed_at("versions", "clock.as_of") }} then versions.reversed_known_at end as reversed_known_at
+        case when {{ reversed_at("versions", clock_as_of()) }} then versions.reversed_known_at end as reversed_known_at
     from versions
-    inner join {{ ref("stg_lake__clock") }} as clock on {{ stands_at("versions", "clock.as_of") }}
+    where {{ stands_at("versions", clock_as_of()) }}
 )
 
 select * from standing
