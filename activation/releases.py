@@ -207,6 +207,7 @@ def freeze(
             content_hash = content_hash_of(connection, home, draft.folder, states)
             if newest is not None and content_hash == newest.content_hash:
                 _confirm(home, newest, as_of, states)
+                retention.prune(settings, home)  # a run that was killed may not have come so far
                 return read(home, newest.number)
             made = Release(
                 draft.number,
@@ -326,9 +327,12 @@ def exclusively(home: Home) -> Iterator[None]:
 
 
 def clear(home: Home) -> None:
-    """Remove what a killed process left: drafts, half-removed releases, a hold or changes whose release never came."""
+    """Remove what a killed process left: half of a release or file, a hold or changes whose release never came."""
     for left_over in [*home.releases.glob(f"{_FREEZING}*"), *home.releases.glob(".pruning-*")]:
         shutil.rmtree(left_over)
+    for folder in (home.releases, home.releases / "history"):
+        for half_written in folder.glob(".*.tmp"):
+            half_written.unlink()
     there = numbers(home)
     newest = there[-1] if there else 0
     for path in (home.releases / "history").glob("[0-9]*.parquet"):
