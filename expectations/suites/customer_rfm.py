@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from expectations.rules import Suite, between, given, has_rows, never, none_from, none_where, one_of
 
-KEYS = ("customer_id",)
+KEYS = ("customer_id", "as_of")
 SEGMENTS = (
     "inactive",
     "lapsed_loyal",
@@ -22,7 +22,7 @@ SEGMENTS = (
 
 
 def suite() -> Suite:
-    """One row per customer with an order in the window."""
+    """One row per customer and as_of with an order in the window."""
     return Suite(
         group="marts",
         table="marts.customer_rfm",
@@ -49,15 +49,17 @@ def suite() -> Suite:
             ),
             never(
                 "scores_tell_customers_apart",
-                "count(*) >= 100 and (count(distinct r_score) < 3 or count(distinct m_score) < 3)",
-                "Fewer than three different scores among a hundred customers or more",
+                "count(*) filter (where is_current) >= 100"
+                " and (count(distinct r_score) filter (where is_current) < 3"
+                " or count(distinct m_score) filter (where is_current) < 3)",
+                "Fewer than three different scores now among a hundred customers or more",
                 reason="The fit is probably outdated; refitting is a decision, and changes every score.",
             ),
             none_from(
                 "no_recency_score_dominates",
-                "select r_score from {table} group by r_score"
-                " having count(*) > 0.6 * (select count(*) from {table}) and count(*) >= 100",
-                "No recency score has more than 60 % of the customers",
+                "select r_score from {table} where is_current group by r_score"
+                " having count(*) > 0.6 * (select count(*) from {table} where is_current) and count(*) >= 100",
+                "No recency score has more than 60 % of the customers now",
                 reason="The fit is outdated, or orders are missing: a person says which.",
             ),
         ),

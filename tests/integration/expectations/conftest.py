@@ -324,7 +324,8 @@ WAREHOUSE = {
     "marts.customer_rfm": (
         "select customer_id, 1 + row_number() over () % 5 as r_score, 1 as f_score, 3 as m_score, 'inactive' as"
         " rfm_segment, 'middle' as value_tier, 30 as recency_days, 2 as frequency, 2 as orders,"
-        " 20.0::decimal(18,4) as monetary, 10.0::decimal(18,4) as average_order_value from marts.dim_customers"
+        " 20.0::decimal(18,4) as monetary, 10.0::decimal(18,4) as average_order_value, timestamp '2024-03-04' as as_of,"
+        " true as is_current from marts.dim_customers"
     ),
     "marts.customer_lifecycle": (
         "select customer_id, 'active' as stage, 'onboarding' as previous_stage, date '2024-02-20' as stage_changed_on,"

@@ -1,24 +1,15 @@
 with
 
-current_as_of as (
-
-    select
-        as_of,
-        as_of_on
-    from {{ ref('dim_as_ofs') }}
-    where is_current
-
-),
-
 customers as (
 
     select * from {{ ref('dim_customers') }}
 
 ),
 
-rfm as (
+history as (
 
-    select * from {{ ref('customer_rfm') }}
+    select * from {{ ref('customer_history') }}
+    where is_current
 
 ),
 
@@ -34,76 +25,18 @@ engagement as (
 
 ),
 
-features as (
+pressure as (
 
-    select
-        features.customer_id,
-        features.tenure_days,
-        features.orders,
-        features.spend_total
-    from {{ ref('feat_customers') }} as features
-    inner join current_as_of
-        on features.as_of = current_as_of.as_of
-
-),
-
--- The newest batch of each model, whole: whoever is not in it any more has no score.
-batches as (
-
-    select
-        scores.*,
-        rank() over (partition by scores.model order by scores.as_of desc, scores.model_version desc) as newness
-    from {{ ref('stg_ml__scores') }} as scores
-    inner join current_as_of
-        on scores.as_of <= current_as_of.as_of
-
-),
-
--- Who took the permission back since then has none either.
-permitted as (
-
-    select customer_id
-    from {{ ref('customer_permissions') }}
-    where may_be_profiled
-
-),
-
-churn_scores as (
-
-    select
-        batches.customer_id,
-        batches.score,
-        batches.as_of
-    from batches
-    inner join permitted
-        on batches.customer_id = permitted.customer_id
-    where
-        batches.model = 'churn_180'
-        and batches.newness = 1
-
-),
-
-clusters as (
-
-    select
-        batches.customer_id,
-        cast(batches.score as integer) as cluster_id,
-        batches.label as cluster_name
-    from batches
-    inner join permitted
-        on batches.customer_id = permitted.customer_id
-    where
-        batches.model = 'clusters'
-        and batches.newness = 1
+    select * from {{ ref('contact_pressure') }}
 
 ),
 
 final as (
 
     select
-        customers.customer_id,
-        current_as_of.as_of,
-        current_as_of.as_of_on,
+        history.customer_id,
+        history.as_of,
+        history.as_of_on,
 
         customers.given_name,
         customers.surname,
@@ -122,78 +55,137 @@ final as (
         customers.region_type,
         customers.first_known_on,
 
-        lifecycle.stage as lifecycle_stage,
+        history.lifecycle_stage,
         lifecycle.previous_stage as previous_lifecycle_stage,
         lifecycle.stage_changed_on,
-        lifecycle.first_order_on,
-        lifecycle.last_order_on,
-        lifecycle.order_days,
-        lifecycle.age_days,
-        lifecycle.is_seasonal,
-        lifecycle.season_first_month,
 
-        rfm.recency_days,
-        rfm.frequency,
-        rfm.orders,
-        rfm.monetary,
-        rfm.average_order_value,
-        rfm.is_high_average_order,
-        rfm.r_score,
-        rfm.f_score,
-        rfm.m_score,
-        rfm.rfm_segment,
-        rfm.value_tier,
+        history.r_score,
+        history.f_score,
+        history.m_score,
+        history.rfm_segment,
+        history.value_tier,
+        history.is_high_average_order,
+        history.fit_version,
 
-        engagement.engagement_state,
-        engagement.is_engaged_by_mail,
-        engagement.last_click_at,
-        engagement.last_visit_at,
+        history.engagement_state,
+        history.is_engaged_by_mail,
         engagement.messages_delivered_180,
-        engagement.click_rate,
-        engagement.sessions_14,
-        engagement.sessions_90,
-        engagement.sessions_365,
-        engagement.orders_180,
-        engagement.orders_365,
+        engagement.is_sunset,
+        history.last_click_on,
+        history.last_visit_on,
         engagement.has_abandoned_cart,
         engagement.cart_abandoned_at,
+        engagement.cart_amount_base,
+        pressure.promotional_7,
+        pressure.promotional_30,
+        pressure.last_promotional_at,
 
-        churn_scores.score as churn_score,
-        case
-            when churn_scores.score > {{ var('high_churn_risk') }} then 'very_high'
-            when churn_scores.score > {{ var('medium_churn_risk') }} then 'high'
-            when churn_scores.score > {{ var('low_churn_risk') }} then 'medium'
-            when churn_scores.score is not null then 'low'
-        end as churn_band,
-        churn_scores.as_of as churn_scored_at,
-        clusters.cluster_id,
-        clusters.cluster_name,
+        history.churn_score,
+        history.churn_band,
+        history.churn_scored_at,
+        history.cluster_id,
+        history.cluster_name,
+        history.expected_value_365,
 
-        -- No model yet: what was spent per year since the first order, of which a newcomer has had one at least.
-        cast(
-            case
-                when lifecycle.stage in ('prospect', 'dormant', 'lost') then 0
-                else round(
-                    coalesce(features.spend_total, 0) * 365
-                    / case when features.tenure_days > 365 then features.tenure_days else 365 end,
-                    4
-                )
-            end as {{ money() }}
-        ) as expected_value_365
-    from customers
-    cross join current_as_of
+        history.age_days,
+        history.recency_days,
+        history.first_order_on,
+        history.last_order_on,
+        history.previous_order_on,
+        history.visit_age_days,
+        history.click_age_days,
+        history.cart_age_days,
+        history.return_age_days,
+        history.activity_age_days,
+        history.order_days,
+        history.orders,
+        history.frequency,
+        history.rfm_orders,
+        history.orders_30,
+        history.orders_90,
+        history.orders_180,
+        history.orders_365,
+        history.orders_730,
+        history.spend_30,
+        history.spend_90,
+        history.spend_365,
+        history.spend_730,
+        history.spend_total,
+        history.monetary,
+        history.average_order_value,
+        history.largest_order_730,
+        history.returns_365,
+        history.orders_change_90,
+        history.spend_change_90,
+        history.sessions_change_30,
+        history.spend_share_90,
+        history.mean_gap_days,
+        history.last_gap_days,
+        history.shortest_gap_days,
+        history.longest_gap_days,
+        history.gap_variation,
+        history.overdue_ratio,
+        history.order_years,
+        history.season_first_month,
+        history.season_share,
+        history.is_seasonal,
+        history.last_quarter_share,
+        history.weekend_share,
+        history.top_category,
+        history.top_category_share_365,
+        history.categories_365,
+        history.category_diversity_365,
+        history.products_365,
+        history.discount_share_365,
+        history.discounted_orders_365,
+        history.coupon_orders_365,
+        history.return_share_365,
+        history.return_lines_365,
+        history.sessions_14,
+        history.sessions_30,
+        history.sessions_90,
+        history.sessions_365,
+        history.product_views_30,
+        history.product_views_90,
+        history.searches_90,
+        history.views_per_session_90,
+        history.cart_sessions_90,
+        history.carts_90,
+        history.checkout_sessions_90,
+        history.ordered_sessions_90,
+        history.cart_leave_share_90,
+        history.delivered_7,
+        history.delivered_30,
+        history.delivered_90,
+        history.delivered_180,
+        history.opened_180,
+        history.clicked_30,
+        history.clicked_90,
+        history.clicked_180,
+        history.clicks_90,
+        history.click_rate,
+        history.bounced_180,
+        history.unsubscribed_180,
+        history.channels_365,
+        history.store_order_share_365,
+        history.web_order_share_365,
+        history.tenure_days,
+        history.known_days,
+        history.history_days,
+        history.has_email,
+        history.has_phone,
+        history.email_consent,
+        history.gap_days,
+        history.is_churn_population
+    from history
+    left join customers
+        on history.customer_id = customers.customer_id
     left join lifecycle
-        on customers.customer_id = lifecycle.customer_id
-    left join rfm
-        on customers.customer_id = rfm.customer_id
+        on history.customer_id = lifecycle.customer_id
     left join engagement
-        on customers.customer_id = engagement.customer_id
-    left join features
-        on customers.customer_id = features.customer_id
-    left join churn_scores
-        on customers.customer_id = churn_scores.customer_id
-    left join clusters
-        on customers.customer_id = clusters.customer_id
+        on history.customer_id = engagement.customer_id
+    left join pressure
+        on history.customer_id = pressure.customer_id
 
 )
 

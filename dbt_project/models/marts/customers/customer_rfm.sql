@@ -1,21 +1,19 @@
 with
 
-rfm as (
+as_ofs as (
 
-    select feat_rfm.*
-    from {{ ref('feat_rfm') }} as feat_rfm
-    inner join {{ ref('dim_as_ofs') }} as as_ofs
-        on feat_rfm.as_of = as_ofs.as_of
-    where as_ofs.is_current
+    select
+        as_of,
+        is_current
+    from {{ ref('dim_as_ofs') }}
 
 ),
 
-customers as (
+-- Whoever has an order in the RFM window.
+buyers as (
 
-    select
-        customer_id,
-        account_type
-    from {{ ref('dim_customers') }}
+    select * from {{ ref('feat_customers') }}
+    where frequency > 0
 
 ),
 
@@ -34,6 +32,7 @@ grid as (
 cut_points as (
 
     select
+        as_of,
         metric,
         account_type,
         max(fit_version) as fit_version,
@@ -43,6 +42,7 @@ cut_points as (
         max(case when k = 4 then value end) as cut_4
     from fits
     group by
+        as_of,
         metric,
         account_type
 
@@ -51,34 +51,53 @@ cut_points as (
 scored as (
 
     select
-        rfm.*,
-        customers.account_type,
+        buyers.customer_id,
+        buyers.as_of,
+        buyers.as_of_on,
+        as_ofs.is_current,
+        buyers.last_order_on,
+        buyers.recency_days,
+        buyers.frequency,
+        buyers.rfm_orders as orders,
+        buyers.monetary,
+        buyers.average_order_value,
+        buyers.history_days,
+        buyers.account_type,
         recency_cuts.fit_version,
-        5 - {{ cut_points_exceeded('rfm.recency_days', 'recency_cuts') }} as r_score,
-        1 + {{ cut_points_exceeded('rfm.frequency', 'frequency_cuts') }} as f_score,
+        5 - {{ cut_points_exceeded('buyers.recency_days', 'recency_cuts') }} as r_score,
+        1 + {{ cut_points_exceeded('buyers.frequency', 'frequency_cuts') }} as f_score,
         case
-            when monetary_cuts.metric is not null then 1 + {{ cut_points_exceeded('rfm.monetary', 'monetary_cuts') }}
-            else 1 + {{ cut_points_exceeded('rfm.monetary', 'overall_monetary_cuts') }}
+            when monetary_cuts.metric is not null
+                then 1 + {{ cut_points_exceeded('buyers.monetary', 'monetary_cuts') }}
+            else 1 + {{ cut_points_exceeded('buyers.monetary', 'overall_monetary_cuts') }}
         end as m_score,
-        rfm.average_order_value >= order_value_cuts.cut_4 as is_high_average_order
-    from rfm
-    left join customers
-        on rfm.customer_id = customers.customer_id
+        buyers.average_order_value >= order_value_cuts.cut_4 as is_high_average_order
+    from buyers
+    inner join as_ofs
+        on buyers.as_of = as_ofs.as_of
     left join cut_points as recency_cuts
-        on recency_cuts.metric = 'recency_days'
+        on
+            buyers.as_of = recency_cuts.as_of
+            and recency_cuts.metric = 'recency_days'
     left join cut_points as frequency_cuts
-        on frequency_cuts.metric = 'frequency'
+        on
+            buyers.as_of = frequency_cuts.as_of
+            and frequency_cuts.metric = 'frequency'
     left join cut_points as overall_monetary_cuts
         on
-            overall_monetary_cuts.metric = 'monetary'
+            buyers.as_of = overall_monetary_cuts.as_of
+            and overall_monetary_cuts.metric = 'monetary'
             and overall_monetary_cuts.account_type = 'all'
     -- Business and private customers are measured among their like, where a source tells them apart.
     left join cut_points as monetary_cuts
         on
-            monetary_cuts.metric = 'monetary'
-            and customers.account_type = monetary_cuts.account_type
+            buyers.as_of = monetary_cuts.as_of
+            and buyers.account_type = monetary_cuts.account_type
+            and monetary_cuts.metric = 'monetary'
     left join cut_points as order_value_cuts
-        on order_value_cuts.metric = 'average_order_value'
+        on
+            buyers.as_of = order_value_cuts.as_of
+            and order_value_cuts.metric = 'average_order_value'
 
 ),
 
@@ -88,6 +107,7 @@ final as (
         scored.customer_id,
         scored.as_of,
         scored.as_of_on,
+        scored.is_current,
         scored.last_order_on,
         scored.recency_days,
         scored.frequency,

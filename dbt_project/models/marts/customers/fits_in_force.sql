@@ -1,12 +1,14 @@
 with
 
+as_ofs as (
+
+    select as_of from {{ ref('dim_as_ofs') }}
+
+),
+
 candidates as (
 
-    select candidates.*
-    from {{ ref('feat_fit_candidates') }} as candidates
-    inner join {{ ref('dim_as_ofs') }} as as_ofs
-        on candidates.fit_as_of = as_ofs.as_of
-    where as_ofs.is_current
+    select * from {{ ref('feat_fit_candidates') }}
 
 ),
 
@@ -16,28 +18,28 @@ fits as (
 
 ),
 
-current_as_of as (
-
-    select as_of from {{ ref('dim_as_ofs') }}
-    where is_current
-
-),
-
--- The newest fit made at or before as_of, so that the past is never scored with the future's constants.
+-- The newest fit made at or before each as_of, so that the past is never scored with the future's constants.
 eligible as (
 
     select
-        fits.*,
-        rank() over (order by fits.fit_as_of desc, fits.fit_version desc) as newness
-    from fits
-    inner join current_as_of
-        on fits.fit_as_of <= current_as_of.as_of
+        as_ofs.as_of,
+        fits.fit_version,
+        fits.fit_as_of,
+        fits.metric,
+        fits.account_type,
+        fits.k,
+        fits.value,
+        rank() over (partition by as_ofs.as_of order by fits.fit_as_of desc, fits.fit_version desc) as newness
+    from as_ofs
+    inner join fits
+        on as_ofs.as_of >= fits.fit_as_of
 
 ),
 
 kept as (
 
     select
+        as_of,
         fit_version,
         fit_as_of,
         metric,
@@ -50,17 +52,24 @@ kept as (
 ),
 
 -- With none kept, one is fitted at as_of.
-fitted_now as (
+fitted_then as (
 
     select
+        as_ofs.as_of,
         cast(null as bigint) as fit_version,
-        fit_as_of,
-        metric,
-        account_type,
-        k,
-        value
+        candidates.fit_as_of,
+        candidates.metric,
+        candidates.account_type,
+        candidates.k,
+        candidates.value
     from candidates
-    where not exists (select 1 from kept)
+    inner join as_ofs
+        on candidates.fit_as_of = as_ofs.as_of
+    where not exists (
+        select 1
+        from kept
+        where kept.as_of = as_ofs.as_of
+    )
 
 ),
 
@@ -68,7 +77,7 @@ final as (
 
     select * from kept
     union all
-    select * from fitted_now
+    select * from fitted_then
 
 )
 
