@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 # Event tables that grow without bound, of which DAILY has what BI needs; and every customer at every as_of, of which
 # customer_360 has today's.
-NOT_COPIED = frozenset({"fct_order_lines", "fct_web_events", "fct_web_sessions", "fct_email_events", "customer_history"})
+NOT_COPIED = frozenset(
+    {"fct_order_lines", "fct_web_events", "fct_web_sessions", "fct_email_events", "customer_history"}
+)
 
 # Aggregates of the tables above: name -> (tables needed, query). Grain: one row per local day and the columns named.
 DAILY: Mapping[str, tuple[tuple[str, ...], str]] = {

@@ -33,7 +33,9 @@ deliveries as (
         coalesce(campaigns.kind, 'promotional') = 'promotional' as is_promotional,
         customers.is_silent
         and coalesce(
-            {{ dbt.datediff("email_events.occurred_on", "customers.as_of_on", "day") }} < customers.activity_age_days, true
+            {{ dbt.datediff("email_events.occurred_on", "customers.as_of_on", "day") }}
+            < customers.activity_age_days,
+            true
         ) as is_unanswered,
         email_events.occurred_on,
         email_events.occurred_at,
