@@ -9,6 +9,18 @@
     cast('0x' || substr(md5({{ text }}), 1, 15) as bigint)
 {%- endmacro %}
 
+{% macro row_hash(columns) -%}
+    {#-
+        An integer, never negative, made of any columns, nulls among them: a tenth of the cost of `hash_key`, and only the
+        same on one version of one engine. For what never leaves the warehouse.
+    -#}
+    {{ return(adapter.dispatch("row_hash", "mailwright")(columns)) }}
+{%- endmacro %}
+
+{% macro duckdb__row_hash(columns) -%}
+    cast(hash({{ columns | join(", ") }}) >> 1 as bigint)
+{%- endmacro %}
+
 {% macro identifier_id(source, identifier_type, identifier) -%}
     {#- Key of something that a person is known by; null without one. `source` and `identifier_type` are plain words. -#}
     {{ return(hash_key("'" ~ source ~ "|" ~ identifier_type ~ "|' || " ~ identifier)) }}

@@ -42,3 +42,36 @@
         else timezone({{ zone }}, {{ local }})
     end)
 {%- endmacro %}
+
+{% macro utc_days() -%}
+    {#- The dates from 1990 to 2099, as rows of `utc_on`. -#}
+    {{ return(adapter.dispatch("utc_days", "mailwright")()) }}
+{%- endmacro %}
+
+{% macro duckdb__utc_days() -%}
+    select cast(day as date) as utc_on
+    from range(timestamp '1990-01-01', timestamp '2100-01-01', interval 1 day) as days (day)
+{%- endmacro %}
+
+{% macro local_date_by_day(instant, days) -%}
+    {#-
+        As `to_local_date`, for big tables: `days` is `int_local_days`, joined on the instant's UTC date. Reading off the
+        timezone for each row costs five times as much.
+    -#}
+    case
+        when {{ days }}.utc_on is null then {{ to_local_date(instant) }}
+        when {{ instant }} >= {{ days }}.third_at then {{ days }}.third_on
+        when {{ instant }} >= {{ days }}.second_at then {{ days }}.second_on
+        else {{ days }}.first_on
+    end
+{%- endmacro %}
+
+{% macro local_day_end_by_day(instant, days) -%}
+    {#- When the local day of an instant ends, likewise. -#}
+    case
+        when {{ days }}.utc_on is null then {{ local_midnight(dbt.dateadd("day", 1, to_local_date(instant))) }}
+        when {{ instant }} >= {{ days }}.third_at then {{ local_midnight(dbt.dateadd("day", 1, days ~ ".third_on")) }}
+        when {{ instant }} >= {{ days }}.second_at then {{ days }}.third_at
+        else {{ days }}.second_at
+    end
+{%- endmacro %}

@@ -1,7 +1,7 @@
 with
 
 events as (
-    select * from {{ ref("fct_email_events") }}
+    select * from {{ ref("int_email_events") }}
 ),
 
 campaigns as (
@@ -11,15 +11,23 @@ campaigns as (
     from {{ ref("stg_email__campaigns") }}
 ),
 
+identifiers as (
+    select
+        identifier_id,
+        customer_id
+    from {{ ref("int_identifiers") }}
+),
+
 activity as (
     select
-        events.customer_id,
+        identifiers.customer_id,
         events.identifier_id,
         events.event_id,
         coalesce(
             events.send_id, events.campaign_id || '|' || cast(events.identifier_id as varchar), events.event_id
         ) as message_id,
         events.campaign_id,
+        events.send_id,
 
         coalesce(campaigns.kind, 'promotional') as campaign_kind,
         events.event_type,
@@ -31,9 +39,10 @@ activity as (
 
         events.occurred_at,
         events.known_at,
-        case when events.is_machine then events.known_at end as machine_known_at
+        events.machine_known_at
     from events
     left join campaigns on events.campaign_id = campaigns.campaign_id
+    left join identifiers on events.identifier_id = identifiers.identifier_id
 )
 
 select * from activity

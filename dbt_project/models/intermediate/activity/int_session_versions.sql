@@ -1,33 +1,42 @@
 with
 
 sessions as (
-    select * from {{ ref("fct_web_sessions") }}
+    select * from {{ ref("int_web_sessions") }}
 ),
 
-versions as (
+identifiers as (
     select
-        customer_id,
         identifier_id,
-        session_key,
+        customer_id
+    from {{ ref("int_identifiers") }}
+),
 
-        cast(null as varchar) as campaign_name,
+attributed as (
+    select
+        identifiers.customer_id,
+        sessions.identifier_id,
+        sessions.session_key,
 
-        event_count,
-        product_view_count,
-        cart_add_count,
-        cast(0 as bigint) as search_count,
-        cast(0 as bigint) as checkout_count,
+        sessions.campaign_source,
+        sessions.campaign_name,
 
-        has_order,
-        is_bot,
+        sessions.event_count,
+        sessions.product_view_count,
+        sessions.cart_add_count,
+        sessions.search_count,
+        sessions.checkout_count,
 
-        started_on,
+        sessions.has_order,
+        sessions.is_bot,
 
-        started_at,
-        ended_at,
-        known_at,
-        cast(null as timestamp) as superseded_at
+        sessions.started_on,
+
+        sessions.started_at,
+        sessions.ended_at,
+        sessions.known_at,
+        sessions.superseded_at
     from sessions
+    left join identifiers on sessions.identifier_id = identifiers.identifier_id
 )
 
-select * from versions
+select * from attributed

@@ -47,18 +47,40 @@ consents as (
         or (channel in ('sms', 'phone') and phone is not null)
 ),
 
-web_events as (
+-- A row for all of it, which is as much as its least and greatest tell.
+web_sightings as (
     select
         'web' as source,
-        user_id as customer_ref,
+        sightings.user_id as customer_ref,
         cast(null as varchar) as contact_id,
-        email,
+        sightings.email,
         cast(null as varchar) as phone,
-        anonymous_id,
-        occurred_at as seen_at,
-        known_at
-    from {{ ref("int_web_events") }}
-    where (user_id is not null or email is not null) and not is_bot and is_tracked
+        sightings.anonymous_id,
+        sightings.last_seen_at as seen_at,
+        sightings.first_known_at as known_at
+    from {{ ref("int_web_sightings") }} as sightings
+    inner join clock on sightings.last_known_at < clock.as_of
+),
+
+-- Of what goes on after the as_of, only what was before it: there is none of it unless the clock stands in the past.
+earlier_web_sightings as (
+    select
+        'web' as source,
+        events.user_id as customer_ref,
+        cast(null as varchar) as contact_id,
+        events.email,
+        cast(null as varchar) as phone,
+        events.anonymous_id,
+        events.occurred_at as seen_at,
+        events.known_at
+    from {{ ref("int_web_event_rows") }} as events
+    inner join {{ ref("int_web_sightings") }} as sightings
+        on {{ row_hash(["events.user_id", "events.email", "events.anonymous_id"]) }} = sightings.sighting_key
+    inner join clock
+        on
+            sightings.first_known_at < clock.as_of
+            and sightings.last_known_at >= clock.as_of
+    where not events.is_bot and events.is_tracked
 ),
 
 sightings as (
@@ -68,7 +90,9 @@ sightings as (
     union all
     select * from consents
     union all
-    select * from web_events
+    select * from web_sightings
+    union all
+    select * from earlier_web_sightings
 ),
 
 known as (

@@ -1,28 +1,49 @@
 with
 
+clock as (
+    select * from {{ ref("stg_lake__clock") }}
+),
+
+stays as (
+    select * from {{ ref("int_cart_stays") }}
+),
+
+-- A cart is as it was left last.
 carts as (
     select
-        cast(null as bigint) as cart_key,
-        cast(null as varchar) as customer_id,
-        cast(null as bigint) as identifier_id,
-        cast(null as bigint) as session_key,
-        cast(null as varchar) as cart_id,
-        cast(null as varchar) as order_key,
+        stays.cart_key,
+        stays.customer_id,
+        stays.identifier_id,
+        stays.cart_id,
+        stays.order_key,
 
-        cast(null as varchar) as step,
-        cast(null as varchar) as fate,
+        case stays.step when 3 then 'payment' when 2 then 'checkout' else 'cart' end as step,
+        case
+            when stays.ordered_at is not null then 'ordered'
+            when stays.units <= 0 then 'emptied'
+            when stays.idle_at <= clock.as_of then 'abandoned'
+            else 'open'
+        end as fate,
 
-        cast(null as decimal(18, 4)) as units,
-        cast(null as decimal(18, 4)) as amount_base,
+        stays.units,
+        stays.amount_base,
 
-        cast(null as date) as started_on,
+        {{ to_local_date("stays.started_at") }} as started_on,
 
-        cast(null as timestamp) as started_at,
-        cast(null as timestamp) as last_touched_at,
-        cast(null as timestamp) as abandoned_at,
-        cast(null as timestamp) as ordered_at,
-        cast(null as timestamp) as known_at
-    where false
+        stays.started_at,
+        stays.left_at as last_touched_at,
+        case
+            when
+                stays.units > 0
+                and stays.idle_at <= clock.as_of
+                and (stays.ordered_at is null or stays.ordered_at > stays.idle_at)
+                then stays.idle_at
+        end as abandoned_at,
+        stays.ordered_at,
+        stays.known_at
+    from stays
+    cross join clock
+    where stays.resumed_at is null
 )
 
 select * from carts

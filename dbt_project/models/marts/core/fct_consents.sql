@@ -193,6 +193,7 @@ platform as (
         cast(null as timestamp) as expires_at
     from {{ ref("stg_email__events") }}
     where event_type in ('unsubscribed', 'complained') or (event_type = 'bounced' and bounce_type = 'hard')
+    qualify row_number() over (partition by event_id order by sequence, row_number) = 1
 ),
 
 consents as (

@@ -1,54 +1,34 @@
 with
 
-events as (
-    select * from {{ ref("fct_web_events") }}
-    where is_tracked
+clock as (
+    select * from {{ ref("stg_lake__clock") }}
 ),
 
--- Who signs in during a visit was there from its beginning.
 sessions as (
     select
-        session_key,
-        coalesce(
-            min(case when customer_id is not null then identifier_id end), min(identifier_id)
-        ) as identifier_id,
-        count(*) as event_count,
-        count(case when event_name = 'Product Viewed' then 1 end) as product_view_count,
-        count(case when event_name = 'Product Added' then 1 end) as cart_add_count,
-        {{ dbt.bool_or("event_name = 'Order Completed'") }} as has_order,
-        {{ dbt.bool_or("is_bot") }} as is_bot,
-        min(occurred_on) as started_on,
-        min(occurred_at) as started_at,
-        max(occurred_at) as ended_at,
-        min(known_at) as known_at
-    from events
-    group by session_key
-),
+        versions.session_key,
+        versions.identifier_id,
+        versions.customer_id,
 
-identifiers as (
-    select * from {{ ref("customer_identifiers") }}
-),
+        versions.campaign_source,
+        versions.campaign_name,
 
-attributed as (
-    select
-        sessions.session_key,
-        sessions.identifier_id,
-        identifiers.customer_id,
+        versions.event_count,
+        versions.product_view_count,
+        versions.cart_add_count,
+        versions.search_count,
+        versions.checkout_count,
 
-        sessions.event_count,
-        sessions.product_view_count,
-        sessions.cart_add_count,
+        versions.has_order,
+        versions.is_bot,
 
-        sessions.has_order,
-        sessions.is_bot,
+        versions.started_on,
 
-        sessions.started_on,
-
-        sessions.started_at,
-        sessions.ended_at,
-        sessions.known_at
-    from sessions
-    left join identifiers on sessions.identifier_id = identifiers.identifier_id
+        versions.started_at,
+        versions.ended_at,
+        versions.known_at
+    from {{ ref("int_session_versions") }} as versions
+    inner join clock on {{ stands_at("versions", "clock.as_of") }}
 )
 
-select * from attributed
+select * from sessions

@@ -1,7 +1,7 @@
 with
 
 source as (
-    {{ accepted_rows("email", "events", beyond_clock=true) }}
+    {{ accepted_deliveries("email", "events") }}
 ),
 
 renamed as (
@@ -18,6 +18,8 @@ renamed as (
         source.url,
         lower(trim(source.bounce_type)) as bounce_type,
         source.user_agent,
+
+        source.sequence,
 
         {{ is_mail_machine("source.user_agent") }} as is_mail_machine,
 

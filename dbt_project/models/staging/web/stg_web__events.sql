@@ -1,7 +1,7 @@
 with
 
 source as (
-    {{ accepted_rows("web", "events") }}
+    {{ accepted_deliveries("web", "events") }}
 ),
 
 renamed as (
@@ -31,10 +31,9 @@ renamed as (
         source.tracking_consent,
         source.properties,
 
+        source.sequence,
         source.quantity,
         source.price,
-
-        {{ is_bot("source.user_agent") }} as is_bot,
 
         source.occurred_at,
         source.known_at

@@ -1,0 +1,35 @@
+with
+
+clock as (
+    select * from {{ ref("stg_lake__clock") }}
+),
+
+stays as (
+    select * from {{ ref("int_cart_stays") }}
+),
+
+abandonments as (
+    select
+        stays.cart_key,
+        stays.customer_id,
+
+        case stays.step when 3 then 'payment' when 2 then 'checkout' else 'cart' end as step,
+
+        stays.units,
+        stays.amount_base,
+
+        stays.resumed_at is null and stays.ordered_at is null as is_open,
+
+        stays.left_at,
+        stays.idle_at as abandoned_at,
+        stays.resumed_at,
+        stays.ordered_at,
+        stays.known_at
+    from stays
+    inner join clock on stays.idle_at <= clock.as_of
+    where
+        stays.units > 0
+        and (stays.ordered_at is null or stays.ordered_at > stays.idle_at)
+)
+
+select * from abandonments
