@@ -42,11 +42,16 @@ class _Dbt:
 
 
 class _Adapter:
-    """`adapter.dispatch(macro)(...)` as a function call."""
+    """`adapter.dispatch(macro)(...)` as a function call, where that can stand in its place."""
 
-    @staticmethod
-    def dispatch(name: str, package: str = "") -> Callable[..., str]:
-        return _call(name)
+    _OTHERS = {
+        "inlined": "not materialized",
+        "materialized": "materialized",
+        "utc_days": "select cast('2000-01-01' as date) as utc_on",
+    }
+
+    def dispatch(self, name: str, package: str = "") -> Callable[..., str]:
+        return (lambda: self._OTHERS[name]) if name in self._OTHERS else _call(name)
 
 
 class _Ref:

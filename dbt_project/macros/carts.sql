@@ -3,8 +3,8 @@
 {% macro cart_key(events) -%}
     {#- The site's cart, wherever it is opened; without one, what a visitor does on a day is one cart. -#}
     case
-        when {{ events }}.cart_id is not null then {{ row_hash([events ~ ".cart_id"]) }}
-        else {{ row_hash([events ~ ".visitor_key", events ~ ".session_id", events ~ ".occurred_on"]) }}
+        when {{ events }}.cart_id is not null then {{ column_hash([events ~ ".cart_id"]) }}
+        else {{ column_hash([events ~ ".visitor_key", events ~ ".session_id", events ~ ".occurred_on"]) }}
     end
 {%- endmacro %}
 

@@ -9,15 +9,15 @@
     cast('0x' || substr(md5({{ text }}), 1, 15) as bigint)
 {%- endmacro %}
 
-{% macro row_hash(columns) -%}
+{% macro column_hash(columns) -%}
     {#-
         An integer, never negative, made of any columns, nulls among them: a tenth of the cost of `hash_key`, and only the
         same on one version of one engine. For what never leaves the warehouse.
     -#}
-    {{ return(adapter.dispatch("row_hash", "mailwright")(columns)) }}
+    {{ return(adapter.dispatch("column_hash", "mailwright")(columns)) }}
 {%- endmacro %}
 
-{% macro duckdb__row_hash(columns) -%}
+{% macro duckdb__column_hash(columns) -%}
     cast(hash({{ columns | join(", ") }}) >> 1 as bigint)
 {%- endmacro %}
 

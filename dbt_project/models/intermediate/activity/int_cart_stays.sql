@@ -5,28 +5,29 @@ clock as (
 ),
 
 -- Of carts that go on after the as_of, only what was before it: there are none unless the clock stands in the past.
+going_on as (
+    select distinct stored.cart_key
+    from {{ ref("int_carts") }} as stored
+    where
+        stored.first_known_at < {{ clock_as_of() }}
+        and stored.last_known_at >= {{ clock_as_of() }}
+),
+
 earlier_events as (
     select
         events.*,
-        carts.cart_key
+        going_on.cart_key
     from {{ ref("int_web_events") }} as events
-    inner join (
-        select distinct cart_key
-        from {{ ref("int_carts") }} as carts
-        inner join clock
-            on
-                carts.first_known_at < clock.as_of
-                and carts.last_known_at >= clock.as_of
-    ) as carts
-        on {{ cart_key("events") }} = carts.cart_key
-    inner join clock on events.known_at < clock.as_of
-    where {{ is_cart_event("events") }}
+    inner join going_on on {{ cart_key("events") }} = going_on.cart_key
+    where
+        {{ is_cart_event("events") }}
+        and events.known_at < {{ clock_as_of() }}
 ),
 
 carts as (
     select carts.*
     from {{ ref("int_carts") }} as carts
-    inner join clock on carts.last_known_at < clock.as_of
+    where carts.last_known_at < {{ clock_as_of() }}
 
     union all by name
 
@@ -58,8 +59,9 @@ purchases as (
         orders.order_key,
         orders.ordered_at
     from {{ ref("int_order_versions") }} as orders
-    inner join clock on {{ stands_at("orders", "clock.as_of") }}
-    where orders.customer_id is not null
+    where
+        orders.customer_id is not null
+        and {{ stands_at("orders", clock_as_of()) }}
 
     union all
 

@@ -8,7 +8,7 @@ touched as (
     from {{ ref("int_web_events") }} as events
     where
         {{ is_cart_event("events") }}
-        and events.sequence > (select coalesce(max(sequence), 0) from {{ this }})
+        and events.sequence > (select coalesce(max(stored.sequence), 0) from {{ this }} as stored)
 ),
 
 cart_events as {{ materialized() }} (

@@ -12,13 +12,13 @@ rows_given as {{ inlined() }} (
         events.event_id,
         {{ identifier_id("any", "email", "events.email") }} as identifier_id,
         case
-            when events.send_id is not null then {{ row_hash(["events.send_id"]) }}
-            when events.campaign_id is not null then {{ row_hash(["events.campaign_id", "events.email"]) }}
-            else {{ row_hash(["events.event_id"]) }}
+            when events.send_id is not null then {{ column_hash(["events.send_id"]) }}
+            when events.campaign_id is not null then {{ column_hash(["events.campaign_id", "events.email"]) }}
+            else {{ column_hash(["events.event_id"]) }}
         end as message_key,
         events.campaign_id,
         events.send_id,
-        case when events.event_type = 'clicked' and events.url is not null then {{ row_hash(["events.url"]) }} end
+        case when events.event_type = 'clicked' and events.url is not null then {{ column_hash(["events.url"]) }} end
             as link_key,
         events.event_type,
         events.bounce_type,
@@ -31,7 +31,7 @@ rows_given as {{ inlined() }} (
     from {{ ref("stg_email__events") }} as events
     left join {{ ref("int_local_days") }} as local_days on cast(events.occurred_at as date) = local_days.utc_on
     {%- if is_incremental() %}
-    where events.sequence > (select coalesce(max(sequence), 0) from {{ this }})
+    where events.sequence > (select coalesce(max(stored.sequence), 0) from {{ this }} as stored)
     {%- endif %}
 ),
 
@@ -46,14 +46,14 @@ repeating_deliveries as (
 
 -- Where the loader met no repeats there are none to look for. Hashes first: hardly any is left to compare exactly.
 suspects as (
-    select {{ row_hash(["events.event_id"]) }} as event_hash
+    select {{ column_hash(["events.event_id"]) }} as event_hash
     from {{ ref("stg_email__events") }} as events
     where
-        events.sequence <= (select max(sequence) from repeating_deliveries)
+        events.sequence <= (select max(dirty.sequence) from repeating_deliveries as dirty)
         {%- if is_incremental() %}
-        and events.sequence > (select coalesce(max(sequence), 0) from {{ this }})
+        and events.sequence > (select coalesce(max(stored.sequence), 0) from {{ this }} as stored)
         {%- endif %}
-    group by {{ row_hash(["events.event_id"]) }}
+    group by {{ column_hash(["events.event_id"]) }}
     having count(*) > 1
 ),
 
@@ -62,7 +62,7 @@ repeats as (
         events.sequence,
         events.row_number
     from {{ ref("stg_email__events") }} as events
-    inner join suspects on {{ row_hash(["events.event_id"]) }} = suspects.event_hash
+    inner join suspects on {{ column_hash(["events.event_id"]) }} = suspects.event_hash
     qualify row_number() over (partition by events.event_id order by events.sequence, events.row_number) > 1
     {%- if is_incremental() %}
 
@@ -104,22 +104,29 @@ campaigns_seen_anew as (
 messages as (
     select message_key from told_once
     union
-    select message_key
-    from {{ this }}
-    where
-        event_type = 'clicked'
-        and campaign_id in (select campaign_id from campaigns_seen_anew)
+    select stored.message_key
+    from {{ this }} as stored
+    inner join campaigns_seen_anew on stored.campaign_id = campaigns_seen_anew.campaign_id
+    where stored.event_type = 'clicked'
 ),
 
 events as {{ materialized() }} (
-    select {{ columns | join(", ") }}
+    select
+        {{ columns | join(",\n        ") }}
     from told_once
 
     union all
 
-    select {% for column in columns %}stored.{{ column }}{{ ", " if not loop.last }}{% endfor %}
+    select
+        stored.{{ columns | join(",\n        stored.") }}
     from {{ this }} as stored
     inner join messages on stored.message_key = messages.message_key
+),
+
+campaigns_clicked as (
+    select distinct campaign_id
+    from events
+    where event_type = 'clicked'
 ),
 
 clicks_of_campaigns as (
@@ -139,13 +146,13 @@ clicks_of_campaigns as (
         stored.link_key,
         stored.known_at
     from {{ this }} as stored
-    where
-        stored.event_type = 'clicked'
-        and stored.campaign_id in (select campaign_id from events where event_type = 'clicked')
+    inner join campaigns_clicked on stored.campaign_id = campaigns_clicked.campaign_id
+    where stored.event_type = 'clicked'
 ),
 {%- else -%}
 events as {{ inlined() }} (
-    select {{ columns | join(", ") }}
+    select
+        {{ columns | join(",\n        ") }}
     from told_once
 ),
 
@@ -173,7 +180,7 @@ deliveries as (
     from events
     where
         events.event_type = 'delivered'
-        and events.message_key in (select message_key from clicks)
+        and events.message_key in (select clicks.message_key from clicks)
     qualify row_number() over (
         partition by events.message_key order by events.known_at, events.occurred_at, events.event_id
     ) = 1
@@ -268,9 +275,7 @@ thorough as (
 
 judged_clicks as (
     select
-        {% for column in columns -%}
-        clicks.{{ column }},
-        {% endfor -%}
+        clicks.{{ columns | join(",\n        clicks.") }},
         least(
             case when clicks.is_mail_machine then clicks.known_at end,
             case
@@ -288,7 +293,7 @@ judged_clicks as (
 
 judged as (
     select
-        {{ columns | join(", ") }},
+        {{ columns | join(",\n        ") }},
         case when is_mail_machine then known_at end as machine_known_at
     from events
     where event_type <> 'clicked'

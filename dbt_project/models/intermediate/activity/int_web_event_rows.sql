@@ -1,22 +1,13 @@
 with
 
+{% if var("web_tracking_consent_assumed") -%}
 events as (
-    select * from {{ ref("stg_web__events") }}
+    select
+        *,
+        true as is_tracked_unsaid
+    from {{ ref("stg_web__events") }}
 ),
-
-agents as (
-    select * from {{ ref("int_web_agents") }}
-),
-
-consents as (
-    select * from {{ ref("int_web_consents") }}
-),
-
-local_days as (
-    select * from {{ ref("int_local_days") }}
-),
-
-{% if not var("web_tracking_consent_assumed") %}
+{%- else -%}
 policies as (
     select
         country_code,
@@ -35,7 +26,29 @@ countries as (
     group by documents.customer_ref
 ),
 
-{% endif %}
+events as (
+    select
+        events.*,
+        not coalesce(policies.needs_tracking_consent, default_policy.needs_tracking_consent) as is_tracked_unsaid
+    from {{ ref("stg_web__events") }} as events
+    left join countries on events.user_id = countries.customer_ref
+    left join policies on countries.country_code = policies.country_code
+    left join policies as default_policy on default_policy.country_code = '*'
+),
+{%- endif %}
+
+agents as (
+    select * from {{ ref("int_web_agents") }}
+),
+
+consents as (
+    select * from {{ ref("int_web_consents") }}
+),
+
+local_days as (
+    select * from {{ ref("int_local_days") }}
+),
+
 -- A no is a no in every country.
 judged as (
     select
@@ -59,14 +72,7 @@ judged as (
         events.price,
 
         coalesce(agents.is_bot, false) as is_bot,
-        {% if var("web_tracking_consent_assumed") %}
-        coalesce(consents.allows_analytics, true) as is_tracked,
-        {% else %}
-        coalesce(
-            consents.allows_analytics,
-            not coalesce(policies.needs_tracking_consent, default_policy.needs_tracking_consent)
-        ) as is_tracked,
-        {% endif %}
+        coalesce(consents.allows_analytics, events.is_tracked_unsaid) as is_tracked,
 
         {{ local_date_by_day("events.occurred_at", "local_days") }} as occurred_on,
 
@@ -77,11 +83,6 @@ judged as (
     left join agents on events.user_agent = agents.user_agent
     left join consents on events.tracking_consent = consents.tracking_consent
     left join local_days on cast(events.occurred_at as date) = local_days.utc_on
-    {%- if not var("web_tracking_consent_assumed") %}
-    left join countries on events.user_id = countries.customer_ref
-    left join policies on countries.country_code = policies.country_code
-    left join policies as default_policy on default_policy.country_code = '*'
-    {%- endif %}
 ),
 
 keyed as (

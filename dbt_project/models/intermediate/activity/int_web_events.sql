@@ -13,7 +13,7 @@ with
 new_rows as {{ inlined() }} (
     select * from {{ ref("int_web_event_rows") }}
     {%- if is_incremental() %}
-    where sequence > (select coalesce(max(sequence), 0) from {{ this }})
+    where sequence > (select coalesce(max(stored.sequence), 0) from {{ this }} as stored)
     {%- endif %}
 ),
 
@@ -28,14 +28,14 @@ repeating_deliveries as (
 
 -- Where the loader met no repeats there are none to look for. Hashes first: hardly any is left to compare exactly.
 suspects as (
-    select {{ row_hash(["events.event_id"]) }} as event_hash
+    select {{ column_hash(["events.event_id"]) }} as event_hash
     from {{ ref("stg_web__events") }} as events
     where
-        events.sequence <= (select max(sequence) from repeating_deliveries)
+        events.sequence <= (select max(dirty.sequence) from repeating_deliveries as dirty)
         {%- if is_incremental() %}
-        and events.sequence > (select coalesce(max(sequence), 0) from {{ this }})
+        and events.sequence > (select coalesce(max(stored.sequence), 0) from {{ this }} as stored)
         {%- endif %}
-    group by {{ row_hash(["events.event_id"]) }}
+    group by {{ column_hash(["events.event_id"]) }}
     having count(*) > 1
 ),
 
@@ -44,7 +44,7 @@ repeats as (
         events.sequence,
         events.row_number
     from {{ ref("stg_web__events") }} as events
-    inner join suspects on {{ row_hash(["events.event_id"]) }} = suspects.event_hash
+    inner join suspects on {{ column_hash(["events.event_id"]) }} = suspects.event_hash
     qualify row_number() over (partition by events.event_id order by events.sequence, events.row_number) > 1
     {%- if is_incremental() %}
 

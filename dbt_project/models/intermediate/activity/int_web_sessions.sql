@@ -4,11 +4,10 @@
     unique_key=["visitor_key", "started_on"],
 ) }}
 
-{%- set checkout_events -%}
-    'Checkout Started', 'Checkout Step Viewed', 'Checkout Step Completed', 'Payment Info Entered'
-{%- endset -%}
+{%- set checkout_events =
+    "'Checkout Started', 'Checkout Step Viewed', 'Checkout Step Completed', 'Payment Info Entered'" -%}
 {#- What a visitor does on one local day, in one session of the tracker where it has any. -#}
-{%- set stream_key = row_hash(["events.visitor_key", "events.session_id", "events.occurred_on"]) -%}
+{%- set stream_key = column_hash(["events.visitor_key", "events.session_id", "events.occurred_on"]) -%}
 {#- Since when an event belongs to its day: all day long, or since it was delivered afterwards. -#}
 {%- set arrived_at = "case when events.is_late then events.known_at else cast('1900-01-01' as timestamp) end" -%}
 {%- set has_campaign = "events.campaign_source is not null or events.campaign_name is not null" -%}
@@ -52,7 +51,7 @@ visitor_days as (
     from {{ ref("int_web_events") }}
     where
         is_tracked
-        and sequence > (select coalesce(max(sequence), 0) from {{ this }})
+        and sequence > (select coalesce(max(stored.sequence), 0) from {{ this }} as stored)
 ),
 
 events as {{ materialized() }} (
@@ -91,12 +90,19 @@ divided as (
     select
         events.*,
         {{ stream_key }} as stream_key,
-        case when {{ has_campaign }} then {{ row_hash(["events.campaign_source", "events.campaign_name"]) }} end
+        case when {{ has_campaign }} then {{ column_hash(["events.campaign_source", "events.campaign_name"]) }} end
             as campaign_key,
         {{ arrived_at }} as arrived_at
     from events
     inner join streams on {{ stream_key }} = streams.stream_key
     where not streams.is_whole
+),
+
+arrivals as (
+    select distinct
+        stream_key,
+        arrived_at
+    from divided
 ),
 
 -- An event that arrives late may part or join the visits of its day: from then on another version of them is known.
@@ -106,7 +112,7 @@ versions as (
         arrived_at as known_from,
         lead(arrived_at) over (partition by stream_key order by arrived_at) as known_to,
         row_number() over (partition by stream_key order by arrived_at) as version
-    from (select distinct stream_key, arrived_at from divided) as arrivals
+    from arrivals
 ),
 
 ordered as (
@@ -165,7 +171,7 @@ visits as (
         events.stream_key,
         case
             when events.visit_parted_at is null then events.stream_key
-            else {{ row_hash(["events.stream_key", "events.visit_parted_at"]) }}
+            else {{ column_hash(["events.stream_key", "events.visit_parted_at"]) }}
         end as session_key,
         events.version,
         events.known_from,
@@ -210,8 +216,7 @@ standing as (
         *,
         min(known_from) over (partition by session_key, change_number) as stands_from,
         case
-            when count(known_to) over (partition by session_key, change_number)
-                = count(*) over (partition by session_key, change_number)
+            when not {{ dbt.bool_or("known_to is null") }} over (partition by session_key, change_number)
                 then max(known_to) over (partition by session_key, change_number)
         end as superseded_at
     from changes
@@ -219,7 +224,7 @@ standing as (
 
 sessions as (
     select
-        session_key,
+        stream_key as session_key,
         cast(null as bigint) as stream_key,
         visitor_key,
         identifier_id,
@@ -238,7 +243,8 @@ sessions as (
         ended_at,
         known_at,
         cast(null as timestamp) as superseded_at
-    from (select *, stream_key as session_key from streams where is_whole) as whole
+    from streams
+    where is_whole
 
     union all
 

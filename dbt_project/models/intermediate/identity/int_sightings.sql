@@ -59,7 +59,7 @@ web_sightings as (
         sightings.last_seen_at as seen_at,
         sightings.first_known_at as known_at
     from {{ ref("int_web_sightings") }} as sightings
-    inner join clock on sightings.last_known_at < clock.as_of
+    where sightings.last_known_at < {{ clock_as_of() }}
 ),
 
 -- Of what goes on after the as_of, only what was before it: there is none of it unless the clock stands in the past.
@@ -75,12 +75,12 @@ earlier_web_sightings as (
         events.known_at
     from {{ ref("int_web_event_rows") }} as events
     inner join {{ ref("int_web_sightings") }} as sightings
-        on {{ row_hash(["events.user_id", "events.email", "events.anonymous_id"]) }} = sightings.sighting_key
-    inner join clock
-        on
-            sightings.first_known_at < clock.as_of
-            and sightings.last_known_at >= clock.as_of
-    where not events.is_bot and events.is_tracked
+        on {{ column_hash(["events.user_id", "events.email", "events.anonymous_id"]) }} = sightings.sighting_key
+    where
+        not events.is_bot
+        and events.is_tracked
+        and sightings.first_known_at < {{ clock_as_of() }}
+        and sightings.last_known_at >= {{ clock_as_of() }}
 ),
 
 sightings as (

@@ -9,7 +9,7 @@ with
 
 new_sightings as (
     select
-        {{ row_hash(["user_id", "email", "anonymous_id"]) }} as sighting_key,
+        {{ column_hash(["user_id", "email", "anonymous_id"]) }} as sighting_key,
         user_id,
         email,
         anonymous_id,

@@ -1,9 +1,5 @@
 with
 
-clock as (
-    select * from {{ ref("stg_lake__clock") }}
-),
-
 stays as (
     select * from {{ ref("int_cart_stays") }}
 ),
@@ -26,9 +22,9 @@ abandonments as (
         stays.ordered_at,
         stays.known_at
     from stays
-    inner join clock on stays.idle_at <= clock.as_of
     where
         stays.units > 0
+        and stays.idle_at <= {{ clock_as_of() }}
         and (stays.ordered_at is null or stays.ordered_at > stays.idle_at)
 )
 

@@ -1,9 +1,5 @@
 with
 
-clock as (
-    select * from {{ ref("stg_lake__clock") }}
-),
-
 stays as (
     select * from {{ ref("int_cart_stays") }}
 ),
@@ -21,7 +17,7 @@ carts as (
         case
             when stays.ordered_at is not null then 'ordered'
             when stays.units <= 0 then 'emptied'
-            when stays.idle_at <= clock.as_of then 'abandoned'
+            when stays.idle_at <= {{ clock_as_of() }} then 'abandoned'
             else 'open'
         end as fate,
 
@@ -35,14 +31,13 @@ carts as (
         case
             when
                 stays.units > 0
-                and stays.idle_at <= clock.as_of
+                and stays.idle_at <= {{ clock_as_of() }}
                 and (stays.ordered_at is null or stays.ordered_at > stays.idle_at)
                 then stays.idle_at
         end as abandoned_at,
         stays.ordered_at,
         stays.known_at
     from stays
-    cross join clock
     where stays.resumed_at is null
 )
 

@@ -1,9 +1,5 @@
 with
 
-clock as (
-    select * from {{ ref("stg_lake__clock") }}
-),
-
 events as (
     select
         activity.event_id,
@@ -17,15 +13,15 @@ events as (
         activity.event_type,
         activity.bounce_type,
 
-        {{ machine_at("activity", "clock.as_of") }} as is_machine,
+        {{ machine_at("activity", clock_as_of()) }} as is_machine,
 
         activity.occurred_on,
 
         activity.occurred_at,
         activity.known_at,
-        case when {{ machine_at("activity", "clock.as_of") }} then activity.machine_known_at end as machine_known_at
+        case when {{ machine_at("activity", clock_as_of()) }} then activity.machine_known_at end as machine_known_at
     from {{ ref("int_email_activity") }} as activity
-    inner join clock on activity.known_at < clock.as_of
+    where activity.known_at < {{ clock_as_of() }}
 )
 
 select * from events

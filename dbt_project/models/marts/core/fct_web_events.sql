@@ -1,9 +1,5 @@
 with
 
-clock as (
-    select * from {{ ref("stg_lake__clock") }}
-),
-
 identifiers as (
     select
         identifier_id,
@@ -14,9 +10,9 @@ identifiers as (
 events as (
     select
         events.*,
-        {{ row_hash(["events.visitor_key", "events.session_id", "events.occurred_on"]) }} as stream_key
+        {{ column_hash(["events.visitor_key", "events.session_id", "events.occurred_on"]) }} as stream_key
     from {{ ref("int_web_events") }} as events
-    inner join clock on events.known_at < clock.as_of
+    where events.known_at < {{ clock_as_of() }}
 ),
 
 -- As a rule a visitor's day is one visit, or one for each session of the tracker; these are the others.
@@ -27,8 +23,9 @@ parted_visits as (
         sessions.started_at,
         sessions.ended_at
     from {{ ref("int_web_sessions") }} as sessions
-    inner join clock on {{ stands_at("sessions", "clock.as_of") }}
-    where sessions.stream_key is not null
+    where
+        sessions.stream_key is not null
+        and {{ stands_at("sessions", clock_as_of()) }}
 ),
 
 attributed as (

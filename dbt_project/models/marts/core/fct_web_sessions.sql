@@ -1,9 +1,5 @@
 with
 
-clock as (
-    select * from {{ ref("stg_lake__clock") }}
-),
-
 sessions as (
     select
         versions.session_key,
@@ -28,7 +24,7 @@ sessions as (
         versions.ended_at,
         versions.known_at
     from {{ ref("int_session_versions") }} as versions
-    inner join clock on {{ stands_at("versions", "clock.as_of") }}
+    where {{ stands_at("versions", clock_as_of()) }}
 )
 
 select * from sessions
