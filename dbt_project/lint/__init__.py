@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -44,7 +44,7 @@ class _Dbt:
 class _Adapter:
     """`adapter.dispatch(macro)(...)` as a function call, where that can stand in its place."""
 
-    _OTHERS = {
+    _OTHERS: ClassVar = {
         "inlined": "not materialized",
         "materialized": "materialized",
         "utc_days": "select cast('2000-01-01' as date) as utc_on",
