@@ -1,25 +1,22 @@
 """Dagster's assets, from the lake to the sync. Each is a few lines around a step of `refresh` or a room's own function."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator
 
 from core.contract import load_contract
 from core.warehouse import warehouse
-from orchestration import markdown, publishing, refresh
+from orchestration import looks, markdown, publishing, refresh
 from orchestration.checks import CHECK, WAREHOUSE_GROUPS, run_suites
 from orchestration.checks import check_specs as expectation_specs
 from orchestration.dbt import NodeResult, StageReport
 from orchestration.runs import POOL
 from orchestration.workshop import Workshop
 from segments.definitions import PREFIX
-
-if TYPE_CHECKING:
-    import duckdb
 
 # Retried only where it can help: see `Workshop.step`.
 RETRY = dg.RetryPolicy(max_retries=2, delay=15, backoff=dg.Backoff.EXPONENTIAL)
@@ -294,10 +291,10 @@ class _Stage:
         names = None if wanted == set(whole) else sorted(whole[key] for key in wanted)
         with shop.step(self.title, total=len(self.nodes) if names is None else None) as tick:
             report = shop.dbt.build(self.name, names=names, on_node=lambda node: tick(node.name))
-            looks = self.look(shop, report)
+            shown = self.look(shop, report)
         shop.tally.models += report.models_built
         shop.tally.checks_passed += report.tests_passed
-        yield from self.events(context, shop, report, looks)
+        yield from self.events(context, shop, report, shown)
         with shop.failing_clearly():
             report.raise_if_failed()
         guarded = {key for key in context.selected_asset_check_keys if key.name == CHECK}
@@ -314,17 +311,17 @@ class _Stage:
     def look(self, shop: Workshop, report: StageReport) -> dict[str, dict[str, Any]]:
         """What is worth looking at on the models that were built, by model."""
         built = {node.name for node in report.nodes if node.ok and not node.is_test}
-        if not built & set(LOOKS):
+        if not built & set(looks.LOOKS):
             return {}
         with warehouse(shop.settings, shop.home) as connection:
-            return {name: look(connection) for name, look in LOOKS.items() if name in built}
+            return {name: look(connection) for name, look in looks.LOOKS.items() if name in built}
 
     def events(
         self,
         context: dg.AssetExecutionContext,
         shop: Workshop,
         report: StageReport,
-        looks: Mapping[str, Mapping[str, Any]],
+        shown: Mapping[str, Mapping[str, Any]],
     ) -> Iterator[Any]:
         """Materializations of what was built and results of what was tested."""
         checks = {key.name: key for key in context.selected_asset_check_keys}
@@ -339,7 +336,7 @@ class _Stage:
                 if key in context.selected_asset_keys:
                     rows = {} if node.rows is None else {"dagster/row_count": node.rows}
                     timing = {"seconds": round(node.seconds, 3)}
-                    yield dg.MaterializeResult(key, metadata={**timing, **rows, **looks.get(node.name, {})})
+                    yield dg.MaterializeResult(key, metadata={**timing, **rows, **shown.get(node.name, {})})
         slow = sorted(report.nodes, key=lambda node: -node.seconds)[:5]
         context.log.info(
             f"{report.models_built} models, {report.tests_passed} checks passed; slowest: "
@@ -515,6 +512,7 @@ def activation_assets() -> list[dg.AssetsDefinition]:
             metadata={
                 **frozen.summary(),
                 "segment_sizes": dg.MetadataValue.md(markdown.table(("segment", "customers"), sizes)),
+                **looks.release(shop.home, frozen),
             }
         )
 
@@ -610,46 +608,6 @@ def _shown(report: refresh.LearningReport) -> dict[str, Any]:
     shown |= {name: dg.MetadataValue.md(markdown.table(*table)) for name, table in report.tables.items()}
     shown |= {name: dg.MetadataValue.md(markdown.image(png, name)) for name, png in report.pictures.items()}
     return shown
-
-
-def _rfm_look(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
-    from ml import plots
-
-    counts, names = refresh.rfm_grid(connection)
-    image = markdown.image(plots.rfm_heatmap(counts, names), "customers by recency and frequency score")
-    return {"heat_map": dg.MetadataValue.md(image), "current_customers": sum(counts.values())}
-
-
-def _lifecycle_look(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
-    return {"stages": dg.MetadataValue.md(markdown.table(("stage", "customers"), refresh.lifecycle_stages(connection)))}
-
-
-def _funnel_look(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
-    from ml import plots
-
-    steps = refresh.audience_funnel(connection)
-    return {
-        "funnel": dg.MetadataValue.md(markdown.image(plots.audience_funnel(steps), "audience funnel")),
-        "steps": dg.MetadataValue.md(markdown.table(("step", "addresses"), steps)),
-    }
-
-
-def _segments_look(connection: "duckdb.DuckDBPyConnection") -> dict[str, Any]:
-    from segments.overlap import overlap
-
-    return {
-        "sizes": dg.MetadataValue.md(markdown.table(("segment", "customers"), refresh.segment_sizes(connection))),
-        "overlap": dg.MetadataValue.md(overlap(connection, "activation.segment_memberships").markdown()),
-    }
-
-
-# Model -> what to show on it.
-LOOKS: Mapping[str, Callable[["duckdb.DuckDBPyConnection"], dict[str, Any]]] = {
-    "customer_rfm": _rfm_look,
-    "customer_lifecycle": _lifecycle_look,
-    "audience_funnel": _funnel_look,
-    "segment_memberships": _segments_look,
-}
 
 
 def _check_result(key: dg.AssetCheckKey, node: NodeResult) -> dg.AssetCheckResult:

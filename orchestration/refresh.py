@@ -391,42 +391,6 @@ def start_sandbox_if_needed(settings: Settings, home: Home) -> None:
         process.start(settings, home)
 
 
-def rfm_grid(connection: duckdb.DuckDBPyConnection) -> tuple[dict[tuple[int, int], int], dict[tuple[int, int], str]]:
-    """Customers, and the grid's names, by (r_score, f_score), at the current as_of."""
-    rows = connection.execute(
-        """
-        select r_score, f_score, any_value(rfm_segment), count(*)
-        from marts.customer_rfm
-        where as_of = (select max(as_of) from marts.customer_rfm)
-        group by r_score, f_score
-        """
-    ).fetchall()
-    return {(r, f): count for r, f, _, count in rows}, {(r, f): name for r, f, name, _ in rows}
-
-
-def lifecycle_stages(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int]]:
-    """Customers by stage at the current as_of, the largest stage first."""
-    return connection.execute(
-        """
-        select stage, count(*) from marts.customer_lifecycle
-        where as_of = (select max(as_of) from marts.customer_lifecycle)
-        group by stage order by count(*) desc, stage
-        """
-    ).fetchall()
-
-
-def audience_funnel(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int]]:
-    """Steps of the audience funnel with the addresses left after each."""
-    return connection.execute("select step, addresses from activation.audience_funnel order by step_number").fetchall()
-
-
-def segment_sizes(connection: duckdb.DuckDBPyConnection) -> list[tuple[str, int]]:
-    """Segments with their members, the largest first."""
-    return connection.execute(
-        "select segment, count(*) from activation.segment_memberships group by segment order by count(*) desc, segment"
-    ).fetchall()
-
-
 def _stepwise(tick: Tick) -> Callable[[int, int], None]:
     """Turn "so many of so many are done" into one tick per thing done."""
     told = 0
