@@ -5,5 +5,4 @@ select
     orders.order_id,
     orders.currency
 from {{ ref("int_orders") }} as orders
-inner join {{ ref("stg_lake__clock") }} as clock on {{ stands_at("orders", "clock.as_of") }}
-where orders.amount_base is null
+where orders.amount_base is null and {{ stands_at("orders", clock_as_of()) }}

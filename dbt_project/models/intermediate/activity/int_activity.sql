@@ -74,9 +74,7 @@ returns as (
         lines.occurred_at,
         lines.known_at
     from {{ ref("int_order_line_versions") }} as lines
-    where
-        {{ stands_at("lines", clock_as_of()) }}
-        and lines.line_type = 'return'
+    where lines.line_type = 'return' and {{ stands_at("lines", clock_as_of()) }}
 ),
 
 mail as (

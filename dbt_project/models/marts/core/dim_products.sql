@@ -1,14 +1,10 @@
 with
 
-clock as (
-    select * from {{ ref("stg_lake__clock") }}
-),
-
 -- Two spellings of one stock code are one product; the later row is right.
 products as (
     select products.*
     from {{ ref("stg_shop__products") }} as products
-    inner join clock on products.known_at < clock.as_of
+    where products.known_at < {{ clock_as_of() }}
     qualify row_number() over (
         partition by products.product_id order by products.sequence desc, products.row_number desc
     ) = 1
@@ -33,11 +29,10 @@ lines as (
             lines.source = documents.source
             and lines.order_id = documents.order_id
             and lines.sequence = documents.line_sequence
-    inner join clock
-        on
-            {{ stands_at("documents", "clock.as_of") }}
-            and (lines.occurred_at is null or lines.occurred_at < clock.as_of)
-    where products.product_id is null
+    where
+        products.product_id is null
+        and {{ stands_at("documents", clock_as_of()) }}
+        and (lines.occurred_at is null or lines.occurred_at < {{ clock_as_of() }})
 ),
 descriptions as (
     select
