@@ -206,6 +206,8 @@ def set_aside(home: Home) -> dict[str, Problem]:
 def project_without(project_dir: Path, folder: Path, left_out: Mapping[str, Problem]) -> Path:
     """The dbt project without the files of some segments, as links in a folder that is made anew.
 
+    Its folders are real and its files links: dbt does not look into folders that are links.
+
     Args:
         project_dir: the project as it is.
         folder: where the links go; it lies in the home and holds nothing else.
@@ -219,21 +221,15 @@ def project_without(project_dir: Path, folder: Path, left_out: Mapping[str, Prob
     _empty(folder)
     hidden = {PREFIX + name for name in left_out} | set(left_out)
     files = {problem.file for problem in left_out.values()}
-    for entry in sorted(project_dir.iterdir()):
-        if entry.name not in ("models", "target", "logs"):
-            (folder / entry.name).symlink_to(entry)
-    (folder / "models").mkdir()
-    for entry in sorted((project_dir / "models").iterdir()):
-        if entry.name != FOLDER.name:
-            (folder / "models" / entry.name).symlink_to(entry)
-    source = project_dir / FOLDER
-    for root, _, names in os.walk(source):
-        here = folder / FOLDER / Path(root).relative_to(source)
-        here.mkdir()
-        for name in sorted(names):
+    for root, folders, names in os.walk(project_dir):
+        here = Path(root).relative_to(project_dir)
+        folders[:] = [name for name in folders if (here / name).as_posix() not in ("target", "logs")]
+        (folder / here).mkdir(exist_ok=True)
+        for name in names:
             path = Path(root) / name
-            if path.stem not in hidden and path.relative_to(project_dir).as_posix() not in files:
-                (here / name).symlink_to(path)
+            is_segment = here.is_relative_to(FOLDER)
+            if not is_segment or (path.stem not in hidden and (here / name).as_posix() not in files):
+                (folder / here / name).symlink_to(path)
     return folder
 
 
