@@ -17,6 +17,7 @@ from orchestration.dbt import NodeResult, StageReport
 from orchestration.runs import POOL
 from orchestration.workshop import Workshop
 from segments.definitions import PREFIX
+from segments.setting_aside import set_aside
 
 # Retried only where it can help: see `Workshop.step`.
 RETRY = dg.RetryPolicy(max_retries=2, delay=15, backoff=dg.Backoff.EXPONENTIAL)
@@ -291,6 +292,8 @@ class _Stage:
         names = None if wanted == set(whole) else sorted(whole[key] for key in wanted)
         with shop.step(self.title, total=len(self.nodes) if names is None else None) as tick:
             report = shop.dbt.build(self.name, names=names, on_node=lambda node: tick(node.name))
+            if self.name == "audiences":
+                shop.tally.facts["segments_set_aside"] = [str(said) for said in set_aside(shop.home).values()]
             shown = self.look(shop, report)
         shop.tally.models += report.models_built
         shop.tally.checks_passed += report.tests_passed
@@ -468,7 +471,6 @@ def segment_assets(manifest: Mapping[str, Any]) -> list[dg.AssetsDefinition]:
         shop: Workshop = context.resources.workshop
         with shop.step("Check the segments"):
             report = refresh.check_segments(shop.settings, shop.home, shop.dbt.kept_away())
-        shop.tally.facts["segments_set_aside"] = [str(problem) for problem in report.set_aside]
         for problem in report.set_aside:
             shop.reporter.note(f"set aside: {problem}")
         yield dg.MaterializeResult(

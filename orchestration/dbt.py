@@ -167,6 +167,8 @@ class DbtRunner:
     ) -> StageReport:
         """Build and test one stage, without the segments that the last check set aside.
 
+        A segment that fails in spite of the check, or whose own tests do, is set aside too, and the rest built again.
+
         Args:
             stage: one of `STAGES`.
             names: only these models and seeds with their tests, instead of the whole stage.
@@ -176,6 +178,18 @@ class DbtRunner:
             RefreshError: dbt could not run at all. Failed nodes are in the report; see `raise_if_failed`.
             WarehouseBusyError: another process has the warehouse.
         """
+        report = self._build(stage, names, on_node)
+        broken = _broken_segments(report, self.manifest())
+        if not broken:
+            return report
+        setting_aside.set_aside_too(self._home, broken)
+        again = self._build(stage, names, None)
+        good = {node.unique_id: node for node in [*report.nodes, *again.nodes] if node.ok}
+        return StageReport(stage, (*good.values(), *again.failed))
+
+    def _build(
+        self, stage: str, names: Sequence[str] | None, on_node: Callable[[NodeResult], None] | None
+    ) -> StageReport:
         manifest = self.manifest()
         left_out = {PREFIX + name for name in setting_aside.set_aside(self._home)}
         if names is None and left_out:
@@ -346,6 +360,22 @@ def _from_event(event: Any, manifest: Manifest) -> NodeResult | None:
         said.message,
         said.execution_time,
     )
+
+
+def _broken_segments(report: StageReport, manifest: Manifest) -> dict[str, Problem]:
+    """Segments whose failure explains every failure of a stage, by name; none if something else failed as well."""
+    broken: dict[str, Problem] = {}
+    for failed in report.failed:
+        node = manifest.nodes.get(failed.unique_id)
+        looked_at = node.depends_on_nodes if node is not None and failed.is_test else [failed.unique_id]
+        models = {name.split(".")[-1] for name in looked_at}
+        named = [name.removeprefix(PREFIX) for name in models if name.startswith(PREFIX)]
+        if len(named) != 1:
+            return {}
+        kind = f"its test {failed.name} fails" if failed.is_test else "can't be built"
+        (name,) = named
+        broken.setdefault(name, Problem(name, failed.path, f"{kind}: {_gist(failed.message)}"))
+    return broken
 
 
 def _describe(node: NodeResult) -> str:

@@ -44,6 +44,7 @@ class Standing:
         file: path of its SQL file within `dbt_project/`, or of the file at fault.
         reason: why it is set aside; None if it is not.
         fresh_at: as_of (aware, UTC) of the last check that it passed, or None if it never did.
+        fresh_before: the same as of the check before, for one that turns out to be broken after all.
         cadence: daily, weekly or monthly; as last known where its YAML can't be read.
         checksum: of the SQL file, as dbt makes it: a file that was corrected since is no longer set aside.
         outcome: what former members did next.
@@ -53,6 +54,7 @@ class Standing:
     file: str
     reason: str | None = None
     fresh_at: datetime | None = None
+    fresh_before: datetime | None = None
     cadence: Cadence = "daily"
     checksum: str | None = None
     outcome: Outcome | None = None
@@ -156,15 +158,17 @@ def standings(
     said = []
     for name in sorted({*readable, *problems}):
         segment, problem, former = readable.get(name), problems.get(name), before.get(name)
-        fresh_at = former.fresh_at if former is not None else None
+        before_this = former.fresh_at if former is not None else None
+        fresh_at = before_this
         if problem is None:
-            fresh_at = as_of if fresh_at is None else max(as_of, fresh_at)
+            fresh_at = as_of if before_this is None else max(as_of, before_this)
         said.append(
             Standing(
                 name,
                 problem.file if problem is not None else readable[name].file,
                 problem.reason if problem is not None else None,
                 fresh_at,
+                before_this,
                 segment.cadence if segment is not None else former.cadence if former is not None else "daily",
                 hashlib.sha256(segment.sql.encode()).hexdigest() if segment is not None else None,
                 outcomes.get(name),
@@ -196,6 +200,15 @@ def read_control(home: Home) -> dict[str, Standing]:
             f"{home.segments_control} can't be read ({error}): delete it, the next refresh writes it anew"
         ) from None
     return {standing.segment: standing for standing in said}
+
+
+def set_aside_too(home: Home, problems: Mapping[str, Problem]) -> None:
+    """Set aside segments that passed the check and turned out to be broken when they were built."""
+    said = read_control(home)
+    for name, problem in problems.items():
+        former = said.get(name, Standing(name, problem.file))
+        said[name] = replace(former, reason=problem.reason, fresh_at=former.fresh_before)
+    write_control(home, [said[name] for name in sorted(said)])
 
 
 def set_aside(home: Home) -> dict[str, Problem]:
@@ -319,11 +332,14 @@ def _empty(folder: Path) -> None:
 
 def _to_json(standing: Standing) -> dict[str, Any]:
     said = asdict(standing)
-    said["fresh_at"] = standing.fresh_at.astimezone(UTC).isoformat() if standing.fresh_at else None
+    for name in ("fresh_at", "fresh_before"):
+        said[name] = said[name].astimezone(UTC).isoformat() if said[name] else None
     return said
 
 
 def _from_json(said: dict[str, Any]) -> Standing:
     outcome = Outcome(**said["outcome"]) if said.get("outcome") else None
-    fresh_at = datetime.fromisoformat(said["fresh_at"]) if said.get("fresh_at") else None
-    return replace(Standing(**{**said, "outcome": None, "fresh_at": None}), outcome=outcome, fresh_at=fresh_at)
+    moments = {
+        name: datetime.fromisoformat(said[name]) if said.get(name) else None for name in ("fresh_at", "fresh_before")
+    }
+    return Standing(**{**said, **moments, "outcome": outcome})

@@ -17,6 +17,7 @@ from core.warehouse import warehouse
 from orchestration.dbt import DbtRunner, StageReport
 from segments import checks
 from segments.checks import Report
+from segments.setting_aside import set_aside
 from tests.integration.dbt_core.shop import Shop
 
 pytestmark = pytest.mark.slow
@@ -43,7 +44,7 @@ ZOO = {
     "seg_bad_macro.sql": (f"select customer_id from {C360} where {{{{ nix() }}}}", "`nix` is nothing"),
     "seg_empty.sql": ("", "is empty"),
     "seg_bad_yaml.sql": (f"select customer_id from {C360}", "line "),
-    "seg_bad_test.sql": (f"select customer_id from {C360}", "test_nix"),
+    "seg_bad_test.sql": (f"select customer_id from {C360}", "its test nix_seg_bad_test_customer_id fails"),
     "seg_syntax.sql": (f"select customer_id from {C360} where orders >", "can't be read"),
     "seg_column.sql": (f"select customer_id from {C360} where nix", "there is no column nix"),
     "seg_type.sql": (f"select customer_id from {C360} where order_days > 'many'", "does not run: Conversion Error"),
@@ -150,7 +151,9 @@ def test_a_zoo_is_set_aside_and_the_others_go_on(kept: Kept) -> None:
 
     later = (datetime.fromisoformat(DAY) + timedelta(days=7)).date().isoformat()
     report, built, second = kept.refresh(later)
-    said = {problem.segment: problem for problem in report.set_aside}
+    found_later = {"bad_test"}
+    assert not found_later & {problem.segment for problem in report.set_aside}
+    said = set_aside(kept.home)
     animals = {Path(name).stem.removeprefix("seg_"): reason for name, (_, reason) in ZOO.items()}
     assert sorted(said) == sorted([*animals, "onboarding"])
     for name, reason in animals.items():
