@@ -1,0 +1,214 @@
+"""The features' SQL against a slow and plain calculation, on random histories with corrections and late knowledge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from core.home import Home
+from tests.integration.dbt_core.shop import Shop
+from tests.reference.features import History, Line, Mail, Order, Session, features
+
+# Instants at which much goes wrong: the days on which clocks change, the last of February, noon instead of midnight.
+AS_OFS = (
+    (datetime(2024, 2, 29), date(2024, 2, 29)),
+    (datetime(2024, 3, 31), date(2024, 3, 31)),
+    (datetime(2024, 3, 31, 23), date(2024, 4, 1)),
+    (datetime(2023, 10, 28, 23), date(2023, 10, 29)),
+    (datetime(2024, 5, 20, 11), date(2024, 5, 20)),
+)
+FIRST = date(2021, 11, 1)
+DAYS = (date(2024, 6, 10) - FIRST).days
+
+# Edges of windows, seen from the as_ofs, beside any day.
+edges = sorted(
+    {
+        (as_of_on - FIRST).days - age
+        for _, as_of_on in AS_OFS
+        for age in (0, 1, 14, 30, 31, 60, 90, 91, 180, 181, 365, 366, 730, 731)
+        if (as_of_on - FIRST).days - age >= 0
+    }
+)
+days = st.one_of(st.integers(0, DAYS), st.sampled_from(edges)).map(lambda number: FIRST + timedelta(number))
+money = st.integers(0, 20_000).map(lambda cents: Decimal(cents).scaleb(-2))
+
+
+@st.composite
+def known(draw: st.DrawFn, day: date) -> datetime:
+    """When something of a day became known: on it, later, or at the very instant of an as_of."""
+    at = datetime(day.year, day.month, day.day) + timedelta(hours=draw(st.integers(0, 23)))
+    late = draw(st.sampled_from([0, 0, 0, 1, 40]))
+    instants = [as_of for as_of, _ in AS_OFS if as_of >= at]
+    return draw(st.sampled_from([at + timedelta(late), at + timedelta(late), *instants[:2]]))
+
+
+@st.composite
+def later(draw: st.DrawFn, at: datetime) -> datetime | None:
+    """When it ended, if ever."""
+    instants = [as_of for as_of, _ in AS_OFS if as_of > at]
+    ends = [None, None, None, at + timedelta(draw(st.integers(1, 60))), *instants[:1]]
+    return draw(st.sampled_from(ends))
+
+
+@st.composite
+def orders(draw: st.DrawFn) -> Order:
+    day = draw(days)
+    at = draw(known(day))
+    reversed_at = draw(later(at))
+    gross = draw(money)
+    return Order(
+        day, gross, at, draw(later(at)), reversed_at, draw(later(reversed_at)) if reversed_at else None,
+        draw(st.sampled_from(["web", "store", "marketplace"])), draw(st.sampled_from([None, "SPRING"])),
+        gross + 1, draw(st.sampled_from([Decimal(0), Decimal(1)])),
+    )  # fmt: skip
+
+
+@st.composite
+def lines(draw: st.DrawFn) -> Line:
+    day = draw(days)
+    at = draw(known(day))
+    kind = draw(st.sampled_from(["sale", "sale", "return"]))
+    amount = draw(money)
+    return Line(
+        day, kind, draw(st.sampled_from("abc")), draw(st.sampled_from([None, "Garden", "Kitchen", "Office"])),
+        -amount if kind == "return" else amount, at, draw(later(at)),
+    )  # fmt: skip
+
+
+@st.composite
+def sessions(draw: st.DrawFn) -> Session:
+    day = draw(days)
+    at = draw(known(day))
+    few = st.integers(0, 3)
+    return Session(
+        day, draw(few), draw(few), draw(few), draw(few), draw(st.booleans()), draw(st.sampled_from([False, False, True])),
+        at, draw(later(at)),
+    )  # fmt: skip
+
+
+@st.composite
+def mail(draw: st.DrawFn) -> Mail:
+    day = draw(days)
+    at = draw(known(day))
+    kind = draw(st.sampled_from(["delivered", "delivered", "opened", "clicked", "bounced", "unsubscribed"]))
+    machine = draw(later(at)) if kind in ("opened", "clicked") else None
+    return Mail(draw(st.sampled_from([f"m{n}" for n in range(12)])), kind, day, at, machine)
+
+
+histories = st.builds(
+    History,
+    known_at=st.sampled_from([datetime(2021, 1, 1), datetime(2021, 1, 1), *(as_of for as_of, _ in AS_OFS)]),
+    orders=st.lists(orders(), max_size=8),
+    lines=st.lists(lines(), max_size=8),
+    sessions=st.lists(sessions(), max_size=8),
+    mail=st.lists(mail(), max_size=16),
+)
+
+SCHEMA = """
+create table intermediate.int_customer_firsts (
+    customer_id varchar, known_at timestamp, email_known_at timestamp, phone_known_at timestamp);
+create table intermediate.int_profile_versions (
+    source varchar, customer_id varchar, gender varchar, age_band varchar, region_type varchar, country_code varchar,
+    language varchar, account_type varchar, loyalty_tier varchar, birthday date, known_at timestamp,
+    superseded_at timestamp);
+create table marts.fct_consents (
+    customer_id varchar, channel varchar, purpose varchar, state varchar, suppression varchar, captured_at timestamp,
+    expires_at timestamp, known_at timestamp);
+create table intermediate.int_order_versions (
+    customer_id varchar, ordered_on date, amount_base decimal(18, 4), known_at timestamp, superseded_at timestamp,
+    reversed_known_at timestamp, reversal_ended_at timestamp, channel varchar, coupon varchar,
+    gross_amount decimal(18, 4), discount_amount decimal(18, 4));
+create table intermediate.int_order_line_versions (
+    customer_id varchar, occurred_on date, line_type varchar, product_id varchar, category varchar,
+    amount_base decimal(18, 4), known_at timestamp, superseded_at timestamp);
+create table intermediate.int_session_versions (
+    customer_id varchar, started_on date, product_view_count bigint, cart_add_count bigint, search_count bigint,
+    checkout_count bigint, has_order boolean, is_bot boolean, known_at timestamp, superseded_at timestamp);
+create table intermediate.int_email_activity (
+    customer_id varchar, message_id varchar, event_type varchar, occurred_on date, known_at timestamp,
+    machine_known_at timestamp, is_machine boolean);
+create table features.feat_anchors (
+    as_of timestamp, as_of_on date, is_current boolean, history_days integer, gap_days integer);
+"""
+
+
+@pytest.fixture(scope="module")
+def sql(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The model as dbt compiles it for a shop in London."""
+    scratch = tmp_path_factory.mktemp("compiled")
+    shop = Shop(Home.create(scratch / "home", "Europe/London", "GBP"), scratch)
+    shop.set_clock("2024-06-10T00:00:00")
+    shop.dbt("run", "--select", "stg_lake__clock")
+    shop.dbt("compile", "--select", "feat_customers")
+    (compiled,) = Path(scratch / "target").rglob("compiled/**/feat_customers.sql")
+    return compiled.read_text()
+
+
+@pytest.fixture(scope="module")
+def warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
+    connection = duckdb.connect(":memory:")
+    connection.execute("attach ':memory:' as warehouse; use warehouse; set timezone = 'UTC'; set threads = 1")
+    connection.execute("create schema intermediate; create schema marts; create schema features")
+    connection.execute(SCHEMA)
+    connection.executemany(
+        "insert into features.feat_anchors values (?, ?, false, 900, 60)", [list(as_of) for as_of in AS_OFS]
+    )
+    yield connection
+    connection.close()
+
+
+def fill(connection: duckdb.DuckDBPyConnection, history: History) -> None:
+    """One customer with this history, and another of whom nothing may be taken over."""
+    tables: dict[str, list[tuple[Any, ...]]] = {
+        "intermediate.int_customer_firsts": [("ann", history.known_at, None, None)],
+        "intermediate.int_order_versions": [
+            (order.ordered_on, order.amount, order.known_at, order.superseded_at, order.reversed_known_at,
+             order.reversal_ended_at, order.channel, order.coupon, order.gross, order.discount)
+            for order in history.orders
+        ],
+        "intermediate.int_order_line_versions": [
+            (line.occurred_on, line.line_type, line.product, line.category, line.amount, line.known_at, line.superseded_at)
+            for line in history.lines
+        ],
+        "intermediate.int_session_versions": [
+            (visit.started_on, visit.views, visit.cart_adds, visit.searches, visit.checkouts, visit.has_order,
+             visit.is_bot, visit.known_at, visit.superseded_at)
+            for visit in history.sessions
+        ],
+        "intermediate.int_email_activity": [
+            (event.message, event.event_type, event.occurred_on, event.known_at, event.machine_known_at,
+             event.machine_known_at is not None)
+            for event in history.mail
+        ],
+    }  # fmt: skip
+    for table, rows in tables.items():
+        connection.execute(f"truncate {table}")
+        complete = rows if table.endswith("firsts") else [
+            (customer, *row) for row in rows for customer in ("ann", None)
+        ]  # fmt: skip
+        if complete:
+            marks = ", ".join("?" * len(complete[0]))
+            connection.executemany(f"insert into {table} values ({marks})", complete)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=histories)
+def test_the_sql_agrees_with_the_reference(history: History, sql: str, warehouse: duckdb.DuckDBPyConnection) -> None:
+    fill(warehouse, history)
+    for as_of, as_of_on in AS_OFS:
+        warehouse.execute(f"set variable slice_as_of = '{as_of}'; set variable slice_as_of_on = '{as_of_on}'")
+        found = warehouse.execute(sql)
+        names = [column[0] for column in found.description]
+        rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        expected = features(history, as_of, as_of_on)
+        said = None if not rows else {name: rows[0][name] for name in expected or {}}
+        assert len(rows) <= 1
+        assert said == expected, as_of

@@ -1,0 +1,261 @@
+"""Features know nothing of the future, and what is kept of them is what would be made anew.
+
+A small shop with a history is seen on a Monday of the spine. Then every table of the lake is given rows that become known
+on that very instant or later, about what happened long before, and the shop is seen four weeks on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import duckdb
+import pytest
+
+from core.home import Home
+from tests.integration.dbt_core.shop import Shop, customer_id
+
+MONDAY = "2024-03-18T00:00:00"  # of the spine, and local midnight in London
+NEXT_MONDAY = "2024-04-14T23:00:00"  # the next one, in summer time
+TABLES = ("feat_customers", "outcomes", "feat_anchors", "feat_recency_counts", "feat_fit_candidates")
+MODELS = ("+feat_fit_candidates", "+outcomes", "+feat_rfm")
+
+
+def order(order_id: str, at: str, customer: str, **more: Any) -> dict[str, Any]:
+    return {"order_id": order_id, "ordered_at": at, "customer_ref": customer, **more}
+
+
+def line(order_id: str, number: int, product: str, quantity: int, price: float, **more: Any) -> dict[str, Any]:
+    return {
+        "order_id": order_id, "line_number": number, "product_id": product, "quantity": quantity, "unit_price": price, **more
+    }  # fmt: skip
+
+
+def visit(event_id: str, at: str, name: str, **more: Any) -> dict[str, Any]:
+    return {"event_id": event_id, "event_type": "track", "event_name": name, "occurred_at": at, **more}
+
+
+def mail(event_id: str, at: str, kind: str, send_id: str, **more: Any) -> dict[str, Any]:
+    return {
+        "event_id": event_id, "event_type": kind, "email": "ann@example.com", "send_id": send_id, "campaign_id": "c1",
+        "occurred_at": at, "url": "https://shop.example.com/mugs" if kind == "clicked" else None, **more,
+    }  # fmt: skip
+
+
+def contact(**more: Any) -> dict[str, Any]:
+    return {
+        "contact_id": "k1", "customer_ref": "ANN", "email": "ann@example.com", "given_name": "Ann", "surname": "Lee",
+        "gender": "female", "birthday": "1990-02-28", "country": "GB", "language": "en-GB", "loyalty_tier": "gold",
+        "created_at": "2023-01-05T10:00:00", **more,
+    }  # fmt: skip
+
+
+def furnish(shop: Shop) -> None:
+    """Fifteen months of history."""
+    shop.deliver(
+        "shop",
+        products=[{"product_id": "mug", "category": "Kitchen"}, {"product_id": "pen", "category": "Office"}],
+        exchange_rates=[{"rate_on": "2023-01-01", "from_currency": "EUR", "to_currency": "GBP", "rate": 0.8}],
+        orders=[
+            order("1", "2023-01-10T10:00:00", "ANN"),
+            order("2", "2023-06-10T10:00:00", "ANN", coupon="JUNE", discount=1),
+            order("3", "2023-12-10T10:00:00", "ANN", currency="EUR"),
+            order("4", "2024-03-01T10:00:00", "ANN"),
+            order("5", "2023-11-01T10:00:00", "BOB"),
+            order("6", "2024-02-28T10:00:00", "BOB"),
+            order("7", "2024-03-14T10:00:00", "CAT"),
+        ],
+        order_lines=[
+            line("1", 1, "mug", 1, 10), line("2", 1, "mug", 2, 10), line("2", 2, "pen", 1, 3),
+            line("3", 1, "pen", 4, 3), line("4", 1, "mug", 1, 12.5), line("5", 1, "pen", 1, 3),
+            line("6", 1, "mug", 3, 10), line("7", 1, "mug", 1, 10),
+        ],
+    )  # fmt: skip
+    shop.deliver("crm", contacts=[contact()])
+    shop.deliver(
+        "crm",
+        consents=[{
+            "consent_id": "s1", "contact_id": "k1", "contact_point": "ann@example.com", "channel": "email",
+            "purpose": "marketing", "state": "granted", "captured_at": "2023-01-05T10:00:00",
+        }],
+    )  # fmt: skip
+    shop.deliver(
+        "third_party",
+        demographics=[{"contact_point": "ann@example.com", "contact_point_type": "email", "region_type": "urban"}],
+    )
+    shop.deliver(
+        "web",
+        events=[
+            visit("w1", "2024-02-01T10:00:00", "identify", anonymous_id="d1", user_id="ANN"),
+            visit("w2", "2024-02-01T10:05:00", "Product Viewed", anonymous_id="d1", user_id="ANN", product_id="mug"),
+            visit("w3", "2024-03-16T10:00:00", "Product Added", anonymous_id="d1", user_id="ANN", product_id="mug"),
+        ],
+    )
+    shop.deliver(
+        "email",
+        campaigns=[{"campaign_id": "c1", "name": "March", "kind": "promotional", "sent_at": "2024-03-05T08:00:00"}],
+        sends=[
+            {"send_id": f"m{number}", "campaign_id": "c1", "email": "ann@example.com", "sent_at": "2024-03-05T08:00:00"}
+            for number in (1, 2)
+        ],
+        events=[
+            mail("e1", "2024-03-05T08:00:10", "delivered", "m1"),
+            mail("e2", "2024-03-05T09:00:00", "clicked", "m1"),
+            mail("e3", "2024-03-06T09:00:00", "clicked", "m2"),
+        ],
+    )
+    shop.deliver(
+        "pos",
+        sales=[{
+            "sale_id": "p1", "line_number": 1, "sold_at": "2024-01-15T12:00:00", "customer_ref": "ANN", "product_id": "pen",
+            "quantity": 2, "unit_price": 3,
+        }],
+    )  # fmt: skip
+
+
+def poison(shop: Shop, received_at: str) -> None:
+    """Rows of every table about what happened before the Monday, known from `received_at` on."""
+    shop.deliver(
+        "shop", received_at,
+        products=[{"product_id": "mug", "category": "Garden"}, {"product_id": "pen", "category": "Office", "is_goods": False}],
+        exchange_rates=[
+            {"rate_on": "2023-01-01", "from_currency": "EUR", "to_currency": "GBP", "rate": 2},
+            {"rate_on": "2023-12-01", "from_currency": "EUR", "to_currency": "GBP", "rate": 3},
+        ],
+        orders=[
+            order("2", "2023-07-10T10:00:00", "ANN", accepts_marketing=False),
+            order("4", "2024-03-01T10:00:00", "ANN", status="fraud"),
+            order("8", "2024-03-17T10:00:00", "BOB", coupon="LATE", discount=1),
+            order("R6", "2024-03-02T10:00:00", "BOB", is_cancellation=True),
+        ],
+        order_lines=[
+            line("2", 1, "mug", 9, 99), line("4", 1, "mug", 1, 1), line("8", 1, "pen", 1, 3), line("R6", 1, "mug", 3, 10),
+        ],
+    )  # fmt: skip
+    shop.deliver(
+        "crm", received_at,
+        contacts=[contact(gender="male", birthday="1950-01-01", loyalty_tier="none", country="IE",
+                          accepts_marketing=True, phone="020 7946 0000", updated_at="2023-01-06T10:00:00")],
+        consents=[{
+            "consent_id": "s2", "contact_id": "k1", "contact_point": "ann@example.com", "channel": "email",
+            "purpose": "marketing", "state": "withdrawn", "captured_at": "2023-02-05T10:00:00",
+        }],
+    )  # fmt: skip
+    shop.deliver(
+        "third_party", received_at,
+        demographics=[{"contact_point": "ann@example.com", "contact_point_type": "email", "region_type": "rural",
+                       "age_band": "65+"}],
+    )  # fmt: skip
+    shop.deliver(
+        "web", received_at,
+        events=[
+            visit("w4", "2024-02-01T10:02:00", "Product Added", anonymous_id="d1", user_id="ANN", product_id="pen"),
+            visit("w5", "2024-03-16T10:10:00", "Order Completed", anonymous_id="d1", user_id="ANN", order_id="8"),
+            visit("w6", "2024-03-17T10:10:00", "Products Searched", anonymous_id="d1", user_id="ANN", query="mugs"),
+        ],
+    )  # fmt: skip
+    shop.deliver(
+        "email", received_at,
+        events=[
+            mail("e4", "2024-03-06T08:59:55", "delivered", "m2"),
+            mail("e5", "2024-03-07T09:00:00", "clicked", "m1"),
+            mail("e6", "2024-03-07T10:00:00", "unsubscribed", "m1"),
+        ],
+    )  # fmt: skip
+    shop.deliver(
+        "pos", received_at,
+        sales=[
+            {"sale_id": "p1", "line_number": 1, "sold_at": "2024-01-15T12:00:00", "customer_ref": "ANN",
+             "product_id": "pen", "quantity": 20, "unit_price": 3},
+            {"sale_id": "p2", "line_number": 1, "sold_at": "2024-03-17T12:00:00", "customer_ref": "BOB",
+             "product_id": "mug", "quantity": 1, "unit_price": 10},
+        ],
+    )  # fmt: skip
+
+
+def rows(shop: Shop, table: str, where: str = "true") -> list[dict[str, Any]]:
+    """A table of the features, sorted, as dictionaries, so that a difference shows its column."""
+    with duckdb.connect(str(shop.home.warehouse), read_only=True) as connection:
+        relation = connection.execute(f"select * from features.{table} where {where} order by all")
+        names = [column[0] for column in relation.description]
+        return [dict(zip(names, row, strict=True)) for row in relation.fetchall()]
+
+
+def build(shop: Shop, *arguments: str) -> dict[str, list[dict[str, Any]]]:
+    shop.dbt("run", "--select", *MODELS, *arguments)
+    return {table: rows(shop, table) for table in TABLES}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    scratch = tmp_path_factory.mktemp("points_in_time")
+    shop = Shop(Home.create(scratch / "home", "Europe/London", "GBP"), scratch)
+    furnish(shop)
+    shop.set_clock(MONDAY)
+    shop.dbt("seed")
+    return shop
+
+
+@pytest.fixture(scope="module")
+def before(shop: Shop) -> dict[str, list[dict[str, Any]]]:
+    """The Monday, as it was seen on the Monday."""
+    return build(shop)
+
+
+@pytest.fixture(scope="module")
+def after(shop: Shop, before: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """All that was known four weeks later, on top of what was kept."""
+    poison(shop, MONDAY)
+    shop.set_clock(NEXT_MONDAY)
+    return build(shop)
+
+
+@pytest.fixture(scope="module")
+def anew(shop: Shop, after: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """The same, with nothing kept."""
+    return build(shop, "--full-refresh")
+
+
+def of_the_past(table: list[dict[str, Any]], until: str, key: str = "as_of") -> list[dict[str, Any]]:
+    return [row for row in table if "2022-05" < str(row[key]) <= until.replace("T", " ")]
+
+
+def test_what_became_known_later_leaves_no_trace(
+    before: dict[str, list[dict[str, Any]]], anew: dict[str, list[dict[str, Any]]]
+) -> None:
+    features = of_the_past(before["feat_customers"], MONDAY)
+    assert len({row["as_of"] for row in features}) > 10
+    assert of_the_past(anew["feat_customers"], MONDAY) == features
+
+
+def test_outcomes_that_had_closed_stay_as_they_were(
+    before: dict[str, list[dict[str, Any]]], anew: dict[str, list[dict[str, Any]]]
+) -> None:
+    known = of_the_past(before["outcomes"], MONDAY)
+    closed = {(row["as_of"], row["horizon_days"]) for row in known}
+    assert len(closed) > 20
+    again = of_the_past(anew["outcomes"], MONDAY)
+    assert [row for row in again if (row["as_of"], row["horizon_days"]) in closed] == known
+
+
+def test_fits_of_the_past_stay_as_they_were(
+    before: dict[str, list[dict[str, Any]]], anew: dict[str, list[dict[str, Any]]]
+) -> None:
+    fits = of_the_past(before["feat_fit_candidates"], MONDAY, "fit_as_of")
+    assert of_the_past(anew["feat_fit_candidates"], MONDAY, "fit_as_of") == fits
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_what_is_kept_is_what_would_be_made_anew(
+    table: str, after: dict[str, list[dict[str, Any]]], anew: dict[str, list[dict[str, Any]]]
+) -> None:
+    assert after[table] == anew[table]
+
+
+def test_the_poison_arrived(after: dict[str, list[dict[str, Any]]]) -> None:
+    (ann,) = [
+        row
+        for row in after["feat_customers"]
+        if row["customer_id"] == customer_id("crm|contact_id|k1") and str(row["as_of"]) == NEXT_MONDAY.replace("T", " ")
+    ]
+    assert (ann["gender"], ann["email_consent"]) == ("male", "refused")
