@@ -6,7 +6,6 @@ on that very instant or later, about what happened long before, and the shop is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import duckdb
@@ -187,7 +186,7 @@ def build(shop: Shop, *arguments: str) -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     scratch = tmp_path_factory.mktemp("points_in_time")
     shop = Shop(Home.create(scratch / "home", "Europe/London", "GBP"), scratch)
     furnish(shop)
