@@ -21,7 +21,7 @@ visits as (
 
 steps as (
     select
-        events.customer_id,
+        identifiers.customer_id,
         events.identifier_id,
         'web' as channel,
         case events.event_name
@@ -39,8 +39,12 @@ steps as (
         events.occurred_on,
         events.occurred_at,
         events.known_at
-    from {{ ref("fct_web_events") }} as events
-    where events.is_tracked and events.event_name in ('Product Viewed', 'Product Added', 'Checkout Started')
+    from {{ ref("int_web_events") }} as events
+    left join {{ ref("int_identifiers") }} as identifiers on events.identifier_id = identifiers.identifier_id
+    where
+        events.is_tracked
+        and events.known_at < {{ clock_as_of() }}
+        and events.event_name in ('Product Viewed', 'Product Added', 'Checkout Started')
 ),
 
 orders as (
