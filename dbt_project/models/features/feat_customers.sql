@@ -570,7 +570,10 @@ final as (
         cast(
             case
                 when categories.amount > 0
-                    then 1 - {{ ratio('categories.amount_squared', 'cast(categories.amount as decimal(38, 4)) * categories.amount') }}
+                    then
+                        1 - {{ ratio(
+                            'categories.amount_squared', 'cast(categories.amount as decimal(38, 4)) * categories.amount'
+                        ) }}
             end as {{ money() }}
         ) as category_diversity_365,
         cast(coalesce(products.products_365, 0) as integer) as products_365,

@@ -50,7 +50,7 @@ suspects as (
     from {{ ref("stg_email__events") }} as events
     where
         events.sequence <= (select max(dirty.sequence) from repeating_deliveries as dirty)
-        {%- if is_incremental() %}
+    {%- if is_incremental() %}
         and events.sequence > (select coalesce(max(stored.sequence), 0) from {{ this }} as stored)
         {%- endif %}
     group by {{ column_hash(["events.event_id"]) }}
