@@ -76,7 +76,7 @@ def _staged(table: Table) -> Suite:
             return staging.suite(table, stg_crm__contacts.RULES, keys=stg_crm__contacts.KEYS, versions=True)
         case "crm.consents":
             return staging.suite(table, stg_crm__consents.RULES, keys=stg_crm__consents.KEYS)
-        case "shop.orders":
+        case "shop.orders" | "web.events" | "email.events":
             return staging.suite(table, versions=True)
         case "shop.exchange_rates":
             return staging.suite(table, stg_shop__exchange_rates.RULES, versions=True)

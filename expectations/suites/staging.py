@@ -1,6 +1,6 @@
 """The suite of what staging makes of a lake table, as far as the contract tells it.
 
-Staging drops repeated events, keeps the versions of what changes and writes each kind of value one way. So its suite
+Staging keeps the versions of what changes, drops the repeats of small event tables and writes each kind of value one way. So its suite
 looks at the grain, at what must not get lost, and at the one way; what staging passes through as it is was looked at as delivered.
 """
 
@@ -20,7 +20,7 @@ def suite(
 
     Args:
         keys: what names a failing row, where it is not the entity or event, and for tables of lines.
-        versions: the model keeps every version of an entity, so that the entity names no row.
+        versions: the model keeps every version of an entity, or every telling of an event, so that neither names a row.
     """
     grain = table.entity_key or table.event_key
     lines = "line_number" in table.column_names
