@@ -184,7 +184,9 @@ class DbtRunner:
             return report
         setting_aside.set_aside_too(self._home, broken)
         again = self._build(stage, names, None)
-        good = {node.unique_id: node for node in [*report.nodes, *again.nodes] if node.ok}
+        left_out = {PREFIX + name for name in broken}
+        nodes = [node for node in [*report.nodes, *again.nodes] if node.name not in left_out]
+        good = {node.unique_id: node for node in nodes if node.ok}
         return StageReport(stage, (*good.values(), *again.failed))
 
     def _build(
