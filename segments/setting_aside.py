@@ -46,7 +46,7 @@ class Standing:
         fresh_at: as_of (aware, UTC) of the last check that it passed, or None if it never did.
         fresh_before: the same as of the check before, for one that turns out to be broken after all.
         cadence: daily, weekly or monthly; as last known where its YAML can't be read.
-        checksum: of the SQL file, as dbt makes it: a file that was corrected since is no longer set aside.
+        checksum: of the SQL file without the space around it, as dbt makes it: a file that was corrected since is no longer set aside.
         outcome: what former members did next.
     """
 
@@ -170,7 +170,7 @@ def standings(
                 fresh_at,
                 before_this,
                 segment.cadence if segment is not None else former.cadence if former is not None else "daily",
-                hashlib.sha256(segment.sql.encode()).hexdigest() if segment is not None else None,
+                hashlib.sha256(segment.sql.strip().encode()).hexdigest() if segment is not None else None,
                 outcomes.get(name),
             )
         )
