@@ -78,6 +78,7 @@ class Kept:
         write_clock(self.home, datetime.fromisoformat(f"{day}T00:00:00+00:00"))
         runner = DbtRunner(self.settings, self.home)
         kept_away = runner.kept_away()
+        runner.build("core", names=["dim_as_ofs"]).raise_if_failed()
         with warehouse(self.settings, self.home) as connection:
             report = checks.refresh(connection, self.home, runner.project_dir, kept_away)
         built = runner.build("audiences")
