@@ -9,7 +9,7 @@ from core.settings import Settings
 from orchestration import showing
 from orchestration.loading import Sample, load_sample
 from orchestration.progress import Reporter
-from orchestration.publishing import read_publication, segment_sizes
+from orchestration.publishing import read_publication, segment_overlap
 from orchestration.refresh import apply_plan, start_sandbox_if_needed
 from orchestration.running import run_refresh
 
@@ -53,8 +53,8 @@ def run_demo(settings: Settings, console: Console, reporter: Reporter) -> None:
         },
         "What was made",
     )
-    sizes = [(name, count) for name, count, _ in segment_sizes(home)]
-    showing.table(console, ("segment", "customers"), sizes, "Segments")
+    console.print("\n[bold]Segments, and how much of each lies in each other one[/bold]")
+    console.print(segment_overlap(home).table(), highlight=False)
     showing.pairs(console, showing.sandbox_contents(home), "In the sandbox now")
     changed = tally.facts["changed_tables"]
     if not loaded and not changed and not report.changed:

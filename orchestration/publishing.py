@@ -25,13 +25,18 @@ from orchestration.dbt import personal_columns
 if TYPE_CHECKING:
     import duckdb
 
+    from segments.overlap import Overlap
+
 # Event tables that grow without bound, of which DAILY has what BI needs; and every customer at every as_of, of which
 # customer_360 has today's.
 NOT_COPIED = frozenset(
     {"fct_order_lines", "fct_web_events", "fct_web_sessions", "fct_email_events", "customer_history"}
 )
 
-# Aggregates of the tables above: name -> (tables needed, query). Grain: one row per local day and the columns named.
+# Tables that hold every as_of of the spine, of which BI gets the current one.
+CURRENT_ONLY = frozenset({"customer_rfm"})
+
+# Aggregates of the event tables above: name -> (tables needed, query). Grain: one row per local day and the columns named.
 DAILY: Mapping[str, tuple[tuple[str, ...], str]] = {
     "daily_orders": (
         ("fct_orders",),
@@ -232,6 +237,23 @@ def segment_sizes(home: Home) -> list[tuple[str, int, str]]:
         ).fetchall()
 
 
+def segment_overlap(home: Home) -> Overlap:
+    """How much of each published segment lies in each other one.
+
+    Raises:
+        MailwrightError: nothing was published yet.
+    """
+    import duckdb
+
+    from segments.overlap import overlap
+
+    database = home.published / "marts.duckdb"
+    if not database.exists():
+        raise MailwrightError("nothing was published yet: run `mailwright refresh`")
+    with duckdb.connect(str(database), read_only=True) as connection:
+        return overlap(connection, "segment_memberships")
+
+
 def _queries(
     connection: duckdb.DuckDBPyConnection, manifest: Mapping[str, Any], wanted: frozenset[str]
 ) -> dict[str, tuple[str, tuple[str, ...]]]:
@@ -257,7 +279,7 @@ def _queries(
         private = {column for column in personal_columns(manifest, table) if f"{table}.{column}" not in wanted}
         kept = [f'"{column}"' for column in columns if column not in private]
         queries[name] = (
-            f"select {', '.join(kept)} from {schema}.{table}",
+            f"select {', '.join(kept)} from {schema}.{table}{' where is_current' if table in CURRENT_ONLY else ''}",
             tuple(column for column in columns if column in private),
         )
     if unknown := sorted(wanted - seen):

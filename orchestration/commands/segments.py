@@ -95,15 +95,10 @@ def check() -> None:
 @app.command()
 def overlap() -> None:
     """How much of each segment lies in each other one, as of the last refresh."""
-    import duckdb
+    from core.home import open_home
+    from orchestration.publishing import segment_overlap
 
-    from segments.overlap import overlap
-
-    settings = open_settings()
-    console = open_console()
-    with duckdb.connect(str(_published(settings)), read_only=True) as connection:
-        found = overlap(connection, "segment_memberships")
-    console.print(found.table(), highlight=False)
+    open_console().print(segment_overlap(open_home(open_settings())).table(), highlight=False)
 
 
 @app.command()
