@@ -7,8 +7,11 @@ select
     '{{ fact }}' as fact,
     facts.event_id
 from {{ ref(fact) }} as facts
-inner join {{ ref("stg_lake__clock") }} as clock
-    on facts.occurred_on >= cast({{ dbt.dateadd("day", -31, "clock.as_of_on") }} as date)
+where
+    facts.occurred_on >= (
+        select cast({{ dbt.dateadd("day", -31, "clock.as_of_on") }} as date)
+        from {{ ref("stg_lake__clock") }} as clock
+    )
 group by facts.event_id
 having count(*) > 1
 {{ "union all" if not loop.last }}
