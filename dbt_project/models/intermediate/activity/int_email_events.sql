@@ -5,6 +5,8 @@
     "sequence", "is_mail_machine", "occurred_on", "occurred_at", "known_at",
 ] %}
 
+{%- set new = new_deliveries("email", "events") %}
+
 with
 
 rows_given as {{ inlined() }} (
@@ -31,50 +33,12 @@ rows_given as {{ inlined() }} (
     from {{ ref("stg_email__events") }} as events
     left join {{ ref("int_local_days") }} as local_days on cast(events.occurred_at as date) = local_days.utc_on
     {%- if is_incremental() %}
-    where events.sequence > (select coalesce(max(stored.sequence), 0) from {{ this }} as stored)
+    where events.sequence > {{ new.after }} and events.sequence <= {{ new.last }}
     {%- endif %}
-),
-
-repeating_deliveries as (
-    select sequence
-    from {{ ref("stg_lake__deliveries") }}
-    where
-        source = 'email'
-        and table_name = 'events'
-        and rows_superseded > 0
-),
-
--- Where the loader met no repeats there are none to look for. Hashes first: hardly any is left to compare exactly.
-suspects as (
-    select {{ column_hash(["events.event_id"]) }} as event_hash
-    from {{ ref("stg_email__events") }} as events
-    where
-        events.sequence <= (select max(dirty.sequence) from repeating_deliveries as dirty)
-    {%- if is_incremental() %}
-        and events.sequence > (select coalesce(max(stored.sequence), 0) from {{ this }} as stored)
-        {%- endif %}
-    group by {{ column_hash(["events.event_id"]) }}
-    having count(*) > 1
 ),
 
 repeats as (
-    select
-        events.sequence,
-        events.row_number
-    from {{ ref("stg_email__events") }} as events
-    inner join suspects on {{ column_hash(["events.event_id"]) }} = suspects.event_hash
-    qualify row_number() over (partition by events.event_id order by events.sequence, events.row_number) > 1
-    {%- if is_incremental() %}
-
-    union
-
-    select
-        rows_given.sequence,
-        rows_given.row_number
-    from {{ this }} as events
-    inner join rows_given on events.event_id = rows_given.event_id
-    inner join repeating_deliveries on rows_given.sequence = repeating_deliveries.sequence
-    {%- endif %}
+    {{ repeated_rows("email", "events", ref("stg_email__events"), new) }}
 ),
 
 told_once as {{ materialized() if is_incremental() else inlined() }} (

@@ -8,55 +8,19 @@
     full_refresh=none if var("web_tracking_consent_assumed") else true,
 ) }}
 
+{%- set new = new_deliveries("web", "events") %}
+
 with
 
 new_rows as {{ inlined() }} (
     select * from {{ ref("int_web_event_rows") }}
     {%- if is_incremental() %}
-    where sequence > (select coalesce(max(stored.sequence), 0) from {{ this }} as stored)
+    where sequence > {{ new.after }} and sequence <= {{ new.last }}
     {%- endif %}
-),
-
-repeating_deliveries as (
-    select sequence
-    from {{ ref("stg_lake__deliveries") }}
-    where
-        source = 'web'
-        and table_name = 'events'
-        and rows_superseded > 0
-),
-
--- Where the loader met no repeats there are none to look for. Hashes first: hardly any is left to compare exactly.
-suspects as (
-    select {{ column_hash(["events.event_id"]) }} as event_hash
-    from {{ ref("stg_web__events") }} as events
-    where
-        events.sequence <= (select max(dirty.sequence) from repeating_deliveries as dirty)
-        {%- if is_incremental() %}
-        and events.sequence > (select coalesce(max(stored.sequence), 0) from {{ this }} as stored)
-        {%- endif %}
-    group by {{ column_hash(["events.event_id"]) }}
-    having count(*) > 1
 ),
 
 repeats as (
-    select
-        events.sequence,
-        events.row_number
-    from {{ ref("stg_web__events") }} as events
-    inner join suspects on {{ column_hash(["events.event_id"]) }} = suspects.event_hash
-    qualify row_number() over (partition by events.event_id order by events.sequence, events.row_number) > 1
-    {%- if is_incremental() %}
-
-    union
-
-    select
-        new_rows.sequence,
-        new_rows.row_number
-    from {{ this }} as events
-    inner join new_rows on events.event_id = new_rows.event_id
-    inner join repeating_deliveries on new_rows.sequence = repeating_deliveries.sequence
-    {%- endif %}
+    {{ repeated_rows("web", "events", ref("stg_web__events"), new) }}
 ),
 
 told_once as (
