@@ -273,7 +273,7 @@ def lifecycle_flow(
         _stacked({stage: sum(n for (source, _), n in drawn.items() if source == stage) for stage, _ in drawn}),
         _stacked({stage: sum(n for (_, target), n in drawn.items() if target == stage) for _, stage in drawn}),
     )
-    figure, axes = blank(11.0, 6.4)
+    figure, axes = blank(10.0, 6.4)
     filled: tuple[dict[str, float], dict[str, float]] = ({}, {})
     for source, target in sorted(drawn, key=lambda ends: (_liveliness(ends[0]), _liveliness(ends[1]))):
         width = drawn[source, target]
@@ -339,7 +339,7 @@ def rfm_migration(
     grid = np.array([[counted.get((source, target), 0) for target in names] for source in names])
     sizes = grid.sum(axis=1)
     shares = grid / np.where(sizes > 0, sizes, 1)[:, None]
-    figure, axes = blank(11.5, 1.9 + 0.46 * len(names))
+    figure, axes = blank(10.0, 1.9 + 0.46 * len(names))
     image = axes.imshow(shares, cmap=_ramp(), aspect="auto", vmin=0, vmax=1)
     for row, column in np.argwhere(grid > 0):
         axes.text(
