@@ -297,10 +297,10 @@ def _stage(connection: duckdb.DuckDBPyConnection, history: History, order: Itera
             for place, (number, said) in enumerate(events) if not said.is_by_platform])  # fmt: skip
     kinds = {"unsubscribe": "unsubscribed", "complaint": "complained", "hard_bounce": "bounced"}
     _table(connection, "staging.stg_email__events",
-           "event_id varchar, event_type varchar, bounce_type varchar, email varchar, occurred_at timestamp,"
-           " known_at timestamp",
-           [(f"e{number}", kinds[said.suppression or ""], "hard", said.email, said.captured_at, said.known_at)
-            for number, said in events if said.is_by_platform])  # fmt: skip
+           "event_id varchar, sequence bigint, row_number bigint, event_type varchar, bounce_type varchar, email varchar,"
+           " occurred_at timestamp, known_at timestamp",
+           [(f"e{number}", place, 1, kinds[said.suppression or ""], "hard", said.email, said.captured_at, said.known_at)
+            for place, (number, said) in enumerate(events) if said.is_by_platform])  # fmt: skip
 
 
 def _versions(history: History) -> Iterable[tuple[Any, ...]]:

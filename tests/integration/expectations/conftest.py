@@ -117,7 +117,7 @@ LAKE = {
         " timestamp '2025-03-01' as expires_at from range(20) as numbers (i) order by i"
     ),
     "web.events": (
-        "select 'e' || i as event_id, 'track' as event_type, 'Product Viewed' as event_name, 'd' || i % 9 as anonymous_id,"
+        "select 'e' || i as event_id, 'd1' as delivery_id, i as row_number, 'track' as event_type, 'Product Viewed' as event_name, 'd' || i % 9 as anonymous_id,"
         " timestamp '2024-02-01' + i * interval 1 hour as occurred_at, 1 as quantity, 5 as price, '{}' as properties"
         " from range(60) as numbers (i) order by i"
     ),
@@ -130,7 +130,7 @@ LAKE = {
         " timestamp '2024-02-01' as sent_at from range(40) as numbers (i) order by i"
     ),
     "email.events": (
-        "select 'v' || i as event_id, 'delivered' as event_type, 's' || i as send_id, 'person' || i || '@example.com' as"
+        "select 'v' || i as event_id, 'd1' as delivery_id, i as row_number, 'delivered' as event_type, 's' || i as send_id, 'person' || i || '@example.com' as"
         " email, timestamp '2024-02-01' as occurred_at from range(40) as numbers (i) order by i"
     ),
     "pos.sales": (
@@ -240,7 +240,7 @@ WAREHOUSE = {
         " timestamp '2023-03-01' as captured_at, timestamp '2023-03-01' as known_at from range(20) as numbers (i)"
     ),
     "staging.stg_web__events": (
-        "select 'e' || i as event_id, 'track' as event_type, 'person1@example.com' as email, 'P1' as product_id, 'GBP' as"
+        "select 'e' || i as event_id, 'd1' as delivery_id, i as row_number, 'track' as event_type, 'person1@example.com' as email, 'P1' as product_id, 'GBP' as"
         " currency, timestamp '2024-02-01' as occurred_at, timestamp '2024-02-01' as known_at"
         " from range(60) as numbers (i)"
     ),
@@ -253,7 +253,7 @@ WAREHOUSE = {
         " sent_at, timestamp '2024-02-01' as known_at from range(40) as numbers (i)"
     ),
     "staging.stg_email__events": (
-        "select 'v' || i as event_id, 'delivered' as event_type, 'hard' as bounce_type, 'person1@example.com' as email,"
+        "select 'v' || i as event_id, 'd1' as delivery_id, i as row_number, 'delivered' as event_type, 'hard' as bounce_type, 'person1@example.com' as email,"
         " timestamp '2024-02-01' as occurred_at, timestamp '2024-02-01' as known_at from range(40) as numbers (i)"
     ),
     "staging.stg_pos__sales": (
