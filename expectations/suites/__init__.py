@@ -20,6 +20,7 @@ from expectations.suites import (
     lake,
     pos_sales,
     reference_postal_codes,
+    releases,
     shop_exchange_rates,
     shop_order_lines,
     shop_orders,
@@ -60,6 +61,7 @@ def suites(group: Group | None = None) -> list[Suite]:
         *map(_staged, tables),
         *bookkeeping.suites(),
         *identity.suites(),
+        *releases.suites(),
         *(mart.suite() for mart in (fct_orders, fct_order_lines, dim_customers, customer_rfm, customer_lifecycle)),
     ]
     return [suite for suite in found if group in (None, suite.group)]

@@ -286,6 +286,17 @@ WAREHOUSE = {
         "select identifier_id, customer_id, 1 as from_run, null::bigint as to_run, as_of as valid_from,"
         " null::timestamp as valid_to from staging.stg_identity__assignments"
     ),
+    "staging.stg_releases__newest": "select 1 as release, timestamp '2024-02-01' as as_of",
+    "staging.stg_releases__memberships": "select 'x' || i as customer_id, 'dormant' as segment from range(5) as numbers (i)",
+    "staging.stg_releases__membership_changes": (
+        "select 1 as release, 'x' || i as customer_id, 'dormant' as segment, 'entered' as change,"
+        " timestamp '2024-02-01' as as_of from range(5) as numbers (i)"
+    ),
+    "staging.stg_lake__segments_set_aside": "select 'broken' as segment, 'does not compile' as reason",
+    "staging.stg_third_party__demographics_versions": (
+        "select 'd1' as delivery_id, i as row_number, timestamp '2024-02-01' as known_at,"
+        " null::timestamp as superseded_at from range(5) as numbers (i)"
+    ),
     "staging.stg_identity__journal": (
         "select 1 as run, i as entry, 'created' as event, 'x' || i as customer_id, null::varchar as other_customer_id,"
         " [i] as identifier_ids, '{}' as evidence from range(5) as numbers (i)"

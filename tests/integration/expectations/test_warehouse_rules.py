@@ -122,6 +122,16 @@ BREAKS: dict[str, dict[str, str]] = {
             " insert into {0} select i, 'c' || (i - 1), 2, null, null, null from range(2000) as n (i) where i % 2 = 1"
         ),
     },
+    "staging.stg_releases__newest": {"one_release_is_newest": "insert into {0} select * from {0}"},
+    "staging.stg_releases__memberships": {"membership_frozen_once": "insert into {0} select * from {0} limit 1"},
+    "staging.stg_releases__membership_changes": {
+        "one_change_a_release": "insert into {0} select * from {0} limit 1",
+        "change_known": "update {0} set change = 'moved'",
+    },
+    "staging.stg_lake__segments_set_aside": {"segment_set_aside_once": "insert into {0} select * from {0}"},
+    "staging.stg_third_party__demographics_versions": {
+        "version_ends_after_it_began": "update {0} set superseded_at = '2024-01-01'",
+    },
     "staging.stg_identity__journal": {
         "event_known": "update {0} set event = 'melted'",
         "other_customer_is_told": "update {0} set event = 'merged' where entry = 1",
