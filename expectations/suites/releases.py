@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from expectations.rules import Suite, given, never, none_where, one_of, unique
+from expectations.rules import Suite, given, never, none_where, unique
 
 
 def suites() -> list[Suite]:
@@ -31,7 +31,6 @@ def suites() -> list[Suite]:
             keys=("release", "customer_id", "segment"),
             rules=(
                 unique(("release", "customer_id", "segment"), name="one_change_a_release"),
-                one_of("change", ("entered", "left")),
                 given("as_of"),
             ),
             optional=True,

@@ -129,6 +129,10 @@ def test_the_second_look_finds_what_the_models_found(
         connection.execute("create table activation.sync_profiles (email varchar)")
         connection.execute("create table activation.segment_memberships (customer_id varchar, segment varchar)")
         connection.execute("create table activation.audience_funnel (step_number int, step varchar, addresses bigint)")
+        connection.execute(
+            "create table marts.customer_360 (customer_id varchar, lifecycle_stage varchar, rfm_segment varchar,"
+            " value_tier varchar, engagement_state varchar)"
+        )
         release = releases.freeze(options, home, connection, as_of=history.as_of.replace(tzinfo=UTC))
         found = suppressed(connection)
         may_be_mailed = sendable(connection)

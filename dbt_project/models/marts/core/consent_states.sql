@@ -22,14 +22,20 @@ said as (
     from words
 ),
 
--- Of all that counts the last thing said decides, whenever it became known.
+-- Of all that counts the last thing said decides, whenever it became known. A grant that is not enough for the country
+-- neither allows nor undoes anything: it is the state only until something else counts.
 spans as (
     select
         *,
         counts_from as valid_from_at,
         min(counts_from) over (
             partition by contact_point_type, contact_point, channel, purpose
-            order by captured_at, carefulness desc, ends_at desc nulls first, consent_key desc
+            order by
+                case when is_permission or not is_grant then 1 else 0 end,
+                captured_at,
+                carefulness desc,
+                ends_at desc nulls first,
+                consent_key desc
             rows between 1 following and unbounded following
         ) as valid_to_at
     from said
