@@ -54,7 +54,7 @@ def build_definitions(settings: Settings, home: Home, workshop: Workshop | None 
         ],
         asset_checks=[checks.lake_checks()],
         jobs=[jobs.refresh_job()],
-        schedules=[jobs.daily(home)],
+        schedules=[jobs.daily(home, jobs.spine_time_of_day(dbt.project_dir))],
         sensors=[jobs.on_delivery(home)],
         executor=dg.in_process_executor,
         resources={"workshop": _given(workshop) if workshop is not None else _own(settings, home)},

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, time
+from pathlib import Path
 
 import dagster as dg
 
+from core.errors import MailwrightError
 from core.home import Home
 from orchestration import refresh
 from orchestration.assets import SYNC
+from segments.definitions import PROJECT_FILE, variables
 
 JOB = "refresh"
 
@@ -23,15 +27,30 @@ def refresh_job() -> dg.UnresolvedAssetJobDefinition:
     )
 
 
-def daily(home: Home) -> dg.ScheduleDefinition:
-    """Every morning, local time. Off until it is switched on."""
+def daily(home: Home, time_of_day: time) -> dg.ScheduleDefinition:
+    """Every day at a local time, which should be that of the past as_ofs. Off until it is switched on."""
     return dg.ScheduleDefinition(
         name="daily_refresh",
         job_name=JOB,
-        cron_schedule="0 5 * * *",
+        cron_schedule=f"{time_of_day.minute} {time_of_day.hour} * * *",
         execution_timezone=home.timezone,
-        description="Refreshes every morning at five, business time.",
+        description=f"Refreshes every day at {time_of_day:%H:%M}, business time.",
     )
+
+
+def spine_time_of_day(project_dir: Path) -> time:
+    """The time of day that past as_ofs carry, as the dbt project has it.
+
+    Raises:
+        MailwrightError: `dbt_project.yml` can't be read, or has no such time of day.
+    """
+    said = variables(project_dir).get("spine_time_of_day")
+    try:
+        return datetime.strptime(str(said), "%H:%M").time()
+    except ValueError:
+        raise MailwrightError(
+            f'spine_time_of_day in {project_dir / PROJECT_FILE} is {said!r}, which is no time of day: write one like "05:00", in quotes'
+        ) from None
 
 
 def on_delivery(home: Home) -> dg.SensorDefinition:

@@ -28,6 +28,12 @@
     {{ return(local_to_utc("cast(" ~ day ~ " as timestamp)")) }}
 {%- endmacro %}
 
+{% macro local_time_on(day, time_of_day) -%}
+    {#- The instant of a time of day, as `HH:MM`, on a local day. -#}
+    {%- set hours, minutes = time_of_day.split(":") -%}
+    {{ return(local_to_utc(dbt.dateadd("minute", hours | int * 60 + minutes | int, "cast(" ~ day ~ " as timestamp)"))) }}
+{%- endmacro %}
+
 {% macro local_to_utc(local) -%}
     {#- Local wall time to its instant: the earlier one if ambiguous, moved forward if skipped. -#}
     {{ return(adapter.dispatch("local_to_utc", "mailwright")(local)) }}

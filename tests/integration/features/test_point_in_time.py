@@ -1,7 +1,8 @@
 """Features know nothing of the future, and what is kept of them is what would be made anew.
 
-A small shop with a history is seen on a Monday of the spine. Then every table of the lake is given rows that become known
-on that very instant or later, about what happened long before, and the shop is seen four weeks on.
+A small shop with a history is seen when the schedule refreshes on a Monday of the spine. Then every table of the lake is
+given rows that become known on that very instant or later, about what happened long before, and the shop is seen four weeks
+on: what is learned from then is what was scored on that Monday.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import pytest
 from core.home import Home
 from tests.integration.dbt_core.shop import Shop, customer_id
 
-MONDAY = "2024-03-18T00:00:00"  # of the spine, and local midnight in London
-NEXT_MONDAY = "2024-04-14T23:00:00"  # the next one, in summer time
+MONDAY = "2024-03-18T05:00:00"  # of the spine, at five in London
+NEXT_MONDAY = "2024-04-15T04:00:00"  # the next one, in summer time
 TABLES = ("feat_customers", "outcomes", "feat_anchors", "feat_recency_counts", "feat_fit_candidates")
 MODELS = ("+feat_fit_candidates", "+outcomes", "+feat_rfm")
 
@@ -103,6 +104,11 @@ def furnish(shop: Shop) -> None:
             mail("e3", "2024-03-06T09:00:00", "clicked", "m2"),
         ],
     )
+    shop.deliver(  # in the night before the schedule refreshes
+        "shop", "2024-03-18T03:00:00",
+        orders=[order("9", "2024-03-18T02:00:00", "CAT")],
+        order_lines=[line("9", 1, "pen", 1, 3)],
+    )  # fmt: skip
     shop.deliver(
         "pos",
         sales=[{
@@ -225,6 +231,18 @@ def test_what_became_known_later_leaves_no_trace(
     features = of_the_past(before["feat_customers"], MONDAY)
     assert len({row["as_of"] for row in features}) > 10
     assert of_the_past(anew["feat_customers"], MONDAY) == features
+
+
+def test_a_night_that_was_known_when_scored_is_known_when_learned_from(
+    before: dict[str, list[dict[str, Any]]], anew: dict[str, list[dict[str, Any]]]
+) -> None:
+    for table in (before, anew):
+        (cat,) = [
+            row
+            for row in of_the_past(table["feat_customers"], MONDAY)
+            if row["customer_id"] == customer_id("shop|customer_ref|CAT") and str(row["as_of"]) == MONDAY.replace("T", " ")
+        ]
+        assert (cat["orders"], cat["orders_30"], str(cat["last_order_on"])) == (2, 1, "2024-03-18")
 
 
 def test_outcomes_that_had_closed_stay_as_they_were(

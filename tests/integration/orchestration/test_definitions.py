@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 from dagster import DagsterRunStatus
 
 from core.contract import load_contract
+from core.errors import MailwrightError
 from core.home import Home
 from core.settings import Settings
 from expectations.suites import catalogue
@@ -18,7 +21,7 @@ from orchestration import assets
 from orchestration.checks import suite_key
 from orchestration.dbt import STAGES, DbtRunner, read_manifest
 from orchestration.definitions import build_definitions
-from orchestration.jobs import JOB
+from orchestration.jobs import JOB, daily, spine_time_of_day
 from orchestration.runs import POOL, clear_stale, dagster_instance, is_alive, sole_run, stale_slots
 
 NOW = datetime.now(UTC)
@@ -54,6 +57,27 @@ def definitions(settings: Settings, home: Home, runner: DbtRunner) -> dg.Definit
 @pytest.fixture(scope="module")
 def graph(definitions: dg.Definitions) -> Any:
     return definitions.resolve_asset_graph()
+
+
+def test_the_schedule_refreshes_at_the_time_of_day_that_past_as_ofs_carry(
+    definitions: dg.Definitions, settings: Settings, manifest: dict[str, Any]
+) -> None:
+    schedule = definitions.get_repository_def().get_schedule_def("daily_refresh")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 5 * * *", "Europe/London")
+    with (settings.project_dir / "dbt_project" / "dbt_project.yml").open() as file:
+        assert yaml.safe_load(file)["vars"]["spine_time_of_day"] == "05:00"
+
+
+def test_another_time_of_day_moves_the_schedule(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "dbt_project.yml").write_text('vars: {spine_time_of_day: "22:45"}')
+    assert daily(home, spine_time_of_day(tmp_path)).cron_schedule == "45 22 * * *"
+
+
+@pytest.mark.parametrize("said", ["5:00 am", "25:00", "22:45"])  # without quotes the last is 1365 in YAML
+def test_what_is_no_time_of_day_is_refused(tmp_path: Path, said: str) -> None:
+    (tmp_path / "dbt_project.yml").write_text(f"vars: {{spine_time_of_day: {said}}}")
+    with pytest.raises(MailwrightError, match="is no time of day"):
+        spine_time_of_day(tmp_path)
 
 
 def test_a_second_look_does_not_parse_again(

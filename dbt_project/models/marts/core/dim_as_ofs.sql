@@ -32,12 +32,22 @@ past_days as (
     cross join steps_back
 ),
 
+-- From a midnight one looks back on midnights, else on the time of day at which the schedule refreshes.
+clock_times as (
+    select as_of = {{ local_midnight("as_of_on") }} as is_midnight
+    from clock
+),
+
 anchors as (
     select
-        {{ local_midnight("as_of_on") }} as as_of,
-        as_of_on,
+        case
+            when clock_times.is_midnight then {{ local_midnight("past_days.as_of_on") }}
+            else {{ local_time_on("past_days.as_of_on", var("spine_time_of_day")) }}
+        end as as_of,
+        past_days.as_of_on,
         false as is_current
     from past_days
+    cross join clock_times
 
     union all
 
