@@ -6,14 +6,16 @@ the definitions in the documentation, not from the SQL.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from statistics import fmean, pstdev
 from typing import Any
+from zoneinfo import ZoneInfo
 
 
 @dataclass(frozen=True)
@@ -86,20 +88,84 @@ class Mail:
 
 
 @dataclass(frozen=True)
+class Profile:
+    """What a delivery said of a record; a later delivery of the same record takes its place whole."""
+
+    record: str
+    said: Mapping[str, Any]
+    known_at: datetime
+
+
+@dataclass(frozen=True)
+class Bought:
+    """A delivery of bought data, by contact point; a later one takes its place whole."""
+
+    said: Mapping[str, Mapping[str, Any]]
+    known_at: datetime
+
+
+@dataclass(frozen=True)
+class Consent:
+    """A word about mail, or what a platform reported."""
+
+    state: str
+    suppression: str | None
+    captured_at: datetime
+    expires_at: datetime | None
+    known_at: datetime
+    channel: str = "email"
+    purpose: str = "marketing"
+
+
+@dataclass(frozen=True)
 class History:
-    """Everything that ever became known of one customer."""
+    """Everything that ever became known of one customer; profiles and bought data in the order of their deliveries."""
 
     known_at: datetime
+    email_known_at: datetime | None = None
+    phone_known_at: datetime | None = None
+    profiles: Sequence[Profile] = field(default_factory=tuple)
+    bought: Sequence[Bought] = field(default_factory=tuple)
+    consents: Sequence[Consent] = field(default_factory=tuple)
     orders: Sequence[Order] = field(default_factory=tuple)
     lines: Sequence[Line] = field(default_factory=tuple)
     sessions: Sequence[Session] = field(default_factory=tuple)
     mail: Sequence[Mail] = field(default_factory=tuple)
 
 
-def features(history: History, as_of: datetime, as_of_on: date) -> dict[str, Any] | None:
-    """The features of a customer at `as_of` whose local date is `as_of_on`; None for who was not known yet."""
+@dataclass(frozen=True)
+class Anchor:
+    """An as_of of a home, and what holds for all its customers then."""
+
+    as_of: datetime
+    as_of_on: date
+    timezone: str
+    history_days: int
+    gap_days: int
+
+
+def features(history: History, anchor: Anchor) -> dict[str, Any] | None:
+    """The features of a customer at an as_of; None for who was not known yet."""
+    as_of, as_of_on = anchor.as_of, anchor.as_of_on
     if history.known_at >= as_of:
         return None
+    said = _activity(history, as_of, as_of_on)
+    ages = [said.pop("order_age_days"), said["visit_age_days"], said["click_age_days"]]
+    return {
+        **said,
+        "activity_age_days": min((age for age in ages if age is not None), default=None),
+        "known_days": (as_of_on - _local_date(history.known_at, anchor.timezone)).days,
+        "history_days": anchor.history_days,
+        "gap_days": anchor.gap_days,
+        "is_churn_population": said["age_days"] is not None and said["age_days"] <= 6 * anchor.gap_days,
+        "has_email": history.email_known_at is not None and history.email_known_at < as_of,
+        "has_phone": history.phone_known_at is not None and history.phone_known_at < as_of,
+        "email_consent": _email_consent(history.consents, as_of),
+        **_profile(history, as_of, as_of_on),
+    }
+
+
+def _activity(history: History, as_of: datetime, as_of_on: date) -> dict[str, Any]:
     return {
         **_orders([order for order in history.orders if order.stands(as_of)], as_of, as_of_on),
         **_money(history, as_of, as_of_on),
@@ -130,6 +196,7 @@ def _orders(standing: Sequence[Order], as_of: datetime, as_of_on: date) -> dict[
     seasonal = years >= 2 and runs[best] * 100 >= 70 * len(dates)
     return {
         "age_days": age,
+        "order_age_days": min((days for day in dates if (days := (as_of_on - day).days) >= 1), default=None),
         "recency_days": age if age is not None and age <= 730 else None,
         "first_order_on": dates[0] if dates else None,
         "last_order_on": dates[-1] if dates else None,
@@ -137,6 +204,7 @@ def _orders(standing: Sequence[Order], as_of: datetime, as_of_on: date) -> dict[
         "tenure_days": (as_of_on - dates[0]).days if dates else None,
         "order_days": len(dates),
         "orders": len(kept),
+        "rfm_orders": len(within(-1, 730)),
         "frequency": len({order.ordered_on for order in within(-1, 730)}),
         **{f"orders_{days}": len(within(1, days)) for days in (30, 90, 180, 365, 730)},
         **{f"spend_{days}": spent(within(1, days)) for days in (30, 90, 365, 730)},
@@ -257,6 +325,78 @@ def _mail(events: Sequence[Mail], as_of: datetime, as_of_on: date) -> dict[str, 
         "bounced_180": messages("bounced", 180),
         "unsubscribed_180": messages("unsubscribed", 180),
     }
+
+
+def _profile(history: History, as_of: datetime, as_of_on: date) -> dict[str, Any]:
+    """Field by field what became known last of all that stands, of the customer's records and of bought data."""
+    records: dict[str, Profile] = {}
+    for version in history.profiles:
+        if version.known_at < as_of:
+            records[version.record] = version
+    standing = [delivery for delivery in history.bought if delivery.known_at < as_of][-1:]
+
+    def own(name: str) -> Any:
+        said = [version for version in records.values() if version.said.get(name) is not None]
+        # Of two that became known at once either will do; the SQL takes the greater key.
+        return max(said, key=lambda one: (one.known_at, record_key(one.record))).said[name] if said else None
+
+    def bought(name: str) -> Any:
+        said = [
+            (point, values) for one in standing for point, values in one.said.items() if values.get(name) is not None
+        ]
+        return max(said, key=lambda one: record_key(one[0]))[1][name] if said else None
+
+    birthday = own("birthday")
+    return {
+        "age_band": (None if birthday is None else _age_band(birthday, as_of_on)) or bought("age_band"),
+        "gender": own("gender") or bought("gender"),
+        "region_type": bought("region_type"),
+        **{name: own(name) for name in ("country_code", "language", "account_type", "loyalty_tier")},
+    }
+
+
+def record_key(record: str) -> int:
+    """The key of what is known as `source|type|identifier`."""
+    return int(hashlib.md5(record.encode()).hexdigest()[:15], 16)
+
+
+def _age_band(birthday: date, day: date) -> str | None:
+    years = day.year - birthday.year - ((day.month, day.day) < (birthday.month, birthday.day))
+    if birthday.year < 1900 or not 0 <= years <= 120:
+        return None
+    bands = ((18, "under 18"), (25, "18-24"), (35, "25-34"), (45, "35-44"), (55, "45-54"), (65, "55-64"))
+    return next((band for end, band in bands if years < end), "65+")
+
+
+def _email_consent(words: Sequence[Consent], as_of: datetime) -> str | None:
+    """The last word about marketing by email; of two at once the refusal. A bounce is nothing that a person said."""
+    heard = [
+        word
+        for word in words
+        if word.known_at < as_of
+        and (word.channel, word.purpose) == ("email", "marketing")
+        and word.suppression != "hard_bounce"
+    ]
+    never = datetime(1900, 1, 1)
+    refused = max((w.captured_at for w in heard if w.suppression or w.state == "withdrawn"), default=never)
+    ended = max((w.captured_at for w in heard if not w.suppression and w.state == "expired"), default=never)
+    granted = max(
+        (
+            word.captured_at
+            for word in heard
+            if not word.suppression
+            and word.state in ("granted", "confirmed")
+            and (word.expires_at is None or word.expires_at >= as_of)
+        ),
+        default=never,
+    )
+    if refused > never and refused >= granted:
+        return "refused"
+    return "granted" if granted > ended else None
+
+
+def _local_date(instant: datetime, timezone: str) -> date:
+    return instant.replace(tzinfo=UTC).astimezone(ZoneInfo(timezone)).date()
 
 
 def _share(part: Decimal | int, whole: Decimal | int) -> Decimal | None:

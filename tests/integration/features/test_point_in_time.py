@@ -240,7 +240,8 @@ def test_a_night_that_was_known_when_scored_is_known_when_learned_from(
         (cat,) = [
             row
             for row in of_the_past(table["feat_customers"], MONDAY)
-            if row["customer_id"] == customer_id("shop|customer_ref|CAT") and str(row["as_of"]) == MONDAY.replace("T", " ")
+            if row["customer_id"] == customer_id("shop|customer_ref|CAT")
+            and str(row["as_of"]) == MONDAY.replace("T", " ")
         ]
         assert (cat["orders"], cat["orders_30"], str(cat["last_order_on"])) == (2, 1, "2024-03-18")
 
