@@ -13,6 +13,7 @@ import pytest
 
 from core.home import Home
 from core.settings import PREFIX, PROJECT_ROOT
+from tests import parsing
 
 # Homes that take minutes to make. Tests that share one run in one process, in turn: a warehouse has one writer.
 SHARED_HOMES = ("orders_only", "refreshed_retailer")
@@ -34,6 +35,12 @@ def _no_settings_from_outside() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith((PREFIX, "DAGSTER_", "DBT_"))]:
             patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _shared_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with parsing.shared_place(tmp_path_factory):
         yield
 
 
@@ -83,6 +90,7 @@ def orders_only(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     """The real orders and nothing else, refreshed as of 2011-12-10. Shared: read it, don't change it."""
     command = CommandLine(tmp_path_factory.mktemp("orders_only") / "home")
     command.run("sample", "online-retail", "--orders-only")
+    parsing.parse_into(command.home)
     command.run("refresh", "--as-of", "2011-12-10")
     return command
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import parsing
 from tests.conftest import CommandLine
 from tests.e2e import retailer
 
@@ -24,6 +25,7 @@ def loaded_retailer(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     said = command.run("load", "shop", *shop, "--historical")
     assert "marketplace" in said, "an unknown column is noticed"
     command.run("load", "crm", *crm, "--historical")
+    parsing.parse_into(command.home)
     return command
 
 

@@ -1,8 +1,10 @@
-"""A small shop: deliveries through the real loader, marts through the real dbt command line."""
+"""A small shop: deliveries through the real loader, marts through the real dbt."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -16,11 +18,13 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from core.clock import write_clock
 from core.home import Home
 from core.settings import PROJECT_ROOT, Settings
 from ingestion.loader import load
+from tests import parsing
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -65,25 +69,49 @@ class Shop:
         write_clock(self.home, datetime.fromisoformat(as_of).replace(tzinfo=UTC))
 
     def dbt(self, *arguments: str) -> str:
-        """Run dbt by hand, warnings being errors; returns what it printed."""
-        ran = self.try_dbt("--warn-error", *arguments)
-        assert ran.returncode == 0, ran.stdout + ran.stderr
-        return ran.stdout
+        """Run dbt in this process, warnings being errors; returns what it printed.
+
+        A changed project, or other variables than its own, has to be parsed anew: that the command line does.
+        """
+        if self.project != PROJECT_ROOT / "dbt_project" or "--vars" in arguments:
+            ran = self.try_dbt("--warn-error", *arguments)
+            assert ran.returncode == 0, ran.stdout + ran.stderr
+            return ran.stdout
+        from dbt.cli.main import dbtRunner
+
+        from core import dbt_plugin
+
+        folders = ("--project-dir", str(self.project), "--profiles-dir", str(self.project))
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
+            for name, value in self._environment.items():
+                patch.setenv(name, value)
+            try:
+                ran_here = dbtRunner(manifest=parsing.manifest()).invoke(
+                    ["--warn-error", *arguments, *folders, *self._artifacts]
+                )
+            finally:
+                dbt_plugin.close()
+        assert ran_here.success, f"{printed.getvalue()}{ran_here.exception or ''}"
+        return printed.getvalue()
 
     def try_dbt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run dbt by hand, whatever comes of it."""
+        """Run dbt by hand, on its command line, whatever comes of it."""
         return subprocess.run(
-            [
-                str(Path(sys.executable).with_name("dbt")),
-                *arguments,
-                *("--target-path", str(self.scratch / "target"), "--log-path", str(self.scratch / "logs")),
-            ],
+            [str(Path(sys.executable).with_name("dbt")), *arguments, *self._artifacts],
             cwd=self.project,
-            env=os.environ | {"MAILWRIGHT_HOME": str(self.home.root), "MAILWRIGHT_MEMORY_LIMIT": "500MB"},
+            env=os.environ | self._environment,
             capture_output=True,
             text=True,
             check=False,
         )
+
+    @property
+    def _artifacts(self) -> tuple[str, ...]:
+        return ("--target-path", str(self.scratch / "target"), "--log-path", str(self.scratch / "logs"))
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {"MAILWRIGHT_HOME": str(self.home.root), "MAILWRIGHT_MEMORY_LIMIT": "500MB"}
 
     def build_core(self, command: str = "build") -> None:
         """Make everything up to the features, by whatever identity resolution is said to have found."""

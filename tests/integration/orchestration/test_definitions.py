@@ -23,6 +23,7 @@ from orchestration.dbt import STAGES, DbtRunner, read_manifest
 from orchestration.definitions import build_definitions
 from orchestration.jobs import JOB, daily, spine_time_of_day
 from orchestration.runs import POOL, clear_stale, dagster_instance, is_alive, sole_run, stale_slots
+from tests import parsing
 
 NOW = datetime.now(UTC)
 
@@ -39,6 +40,7 @@ def settings(home: Home) -> Settings:
 
 @pytest.fixture(scope="module")
 def runner(settings: Settings, home: Home) -> DbtRunner:
+    parsing.parse_into(home)
     runner = DbtRunner(settings, home)
     runner.prepare()
     return runner
@@ -87,6 +89,27 @@ def test_a_second_look_does_not_parse_again(
     monkeypatch.setattr(other, "_invoke", lambda *_: pytest.fail("dbt was called"))
     assert other.prepare() == runner.manifest_path
     assert not home.warehouse.exists(), "definitions need no warehouse"
+
+
+def test_a_parse_is_read_back_and_made_anew_only_if_that_fails(
+    settings: Settings, home: Home, runner: DbtRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = DbtRunner(settings, home)
+    monkeypatch.setattr(other, "_invoke", lambda *_: pytest.fail("dbt was called"))
+    assert set(other.manifest().nodes) == set(read_manifest(runner.manifest_path)["nodes"])
+
+    packed = runner.target / "partial_parse.msgpack"
+    whole = packed.read_bytes()
+    try:
+        packed.write_bytes(whole[: len(whole) // 2])
+        third = DbtRunner(settings, home)
+        monkeypatch.setattr(third, "_invoke", lambda *_: pytest.fail("dbt was called"))
+        with pytest.raises(pytest.fail.Exception, match="dbt was called"):
+            third.manifest()
+        assert not (runner.target / "project.sha256").exists(), "a parse that was cut off is no parse"
+    finally:
+        packed.write_bytes(whole)
+        (runner.target / "project.sha256").write_text(runner.fingerprint())
 
 
 def test_a_changed_file_makes_another_fingerprint(settings: Settings, home: Home, tmp_path: Any) -> None:

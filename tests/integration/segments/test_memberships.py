@@ -15,6 +15,7 @@ from core.home import Home
 from core.settings import PROJECT_ROOT, Settings
 from orchestration.dbt import DbtRunner, _close_dbt
 from segments.definitions import Segment, read_segments
+from tests import parsing
 
 START = datetime(2025, 3, 28)  # summer time begins two days later
 CUSTOMERS = ("a", "b", "c")
@@ -61,6 +62,7 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     home = Home.create(tmp_path_factory.mktemp("memberships") / "home", "UTC", "GBP")
+    parsing.parse_into(home)
     runner = DbtRunner(Settings(home=home.root, memory_limit="500MB", threads=1), home)
     try:
         made = runner._invoke(["compile", "--select", "segment_memberships"], runner.manifest(), None)
