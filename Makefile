@@ -31,8 +31,9 @@ ui: $(INSTALLED) ## Open the Dagster UI
 docs: $(INSTALLED) ## Write the dbt documentation as one page and serve it
 	@$(BIN)/mailwright docs --serve
 
+# In the order of the folders: e2e, whose few tests take longest, must not be what one process does while the others idle.
 test: $(INSTALLED) ## Run all tests
-	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup
+	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 lint: $(INSTALLED) ## Check style and types: ruff, mypy, sqlfluff
 	@$(BIN)/ruff check

@@ -186,7 +186,7 @@ def fill_warehouse(
     columns["segments"] = pa.array([list(person.segments) for person in persons], pa.list_(pa.string()))
     columns["may_profile"] = pa.array([person.may_profile for person in persons], pa.bool_())
     given = pa.table(columns)  # noqa: F841  # read by DuckDB under its name
-    addresses = pa.table({  # noqa: F841
+    addresses = pa.table({  # noqa: F841  # read by DuckDB under its name
         "email": pa.array([*(person.email for person in persons), *(email for email, _ in others)], pa.string()),
         "customer_id": pa.array([*(p.customer_id or None for p in persons), *(c for _, c in others)], pa.string()),
         "is_sendable": pa.array([*(True for _ in persons), *(False for _ in others)], pa.bool_()),

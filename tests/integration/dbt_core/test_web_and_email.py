@@ -358,8 +358,7 @@ def test_without_the_assumption_the_country_decides_for_who_does_not_say(tmp_pat
         ],
     )
     shop.set_clock(AS_OF)
-    assumed = ("--vars", '{"web_tracking_consent_assumed": false}')
-    shop.dbt("seed", *assumed)
-    shop.dbt("run", "--select", "+int_web_events", *assumed)
+    shop.dbt("seed")
+    shop.dbt("run", "--select", "+int_web_events", "--vars", '{"web_tracking_consent_assumed": false}')
     tracked = shop.query("select event_id from intermediate.int_web_events where is_tracked order by 1")
     assert tracked == [("in the US",), ("says yes",)]

@@ -70,10 +70,11 @@ def test_a_segment_that_is_no_more(shop: Shop) -> None:
 
 def test_whether_the_customer_can_be_mailed(shop: Shop) -> None:
     shop.release(7, {"big": []}, as_of=LATE)
-    said = {
-        number: explain(shop.settings, shop.home, ident(number)).sendability.describe()  # type: ignore[union-attr]
-        for number in (1, 2, 3)
-    }
+    said = {}
+    for number in (1, 2, 3):
+        sendability = explain(shop.settings, shop.home, ident(number)).sendability
+        assert sendability is not None
+        said[number] = sendability.describe()
     assert said == {
         1: "yes, at 1 of 1 addresses (release 7)",
         2: "no: unsubscribe (release 7)",
