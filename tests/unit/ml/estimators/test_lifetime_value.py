@@ -208,6 +208,7 @@ def test_outcomes_lie_in_their_interval_as_often_as_it_says(simulated, model, ki
     assert others["later_spend"].sum() == pytest.approx(worth.value.sum(), rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "kind", "truth"), TRUTHS)
 def test_the_interval_of_the_mean_holds_the_true_expectation(simulated, model, kind, truth):
     """Customers of one shop are over- or underrated together, so shops are counted: 30 of them, 90 % intervals."""

@@ -171,6 +171,7 @@ def test_the_parameters_of_simulated_customers_are_found(simulated, model, kind,
     np.testing.assert_allclose(list(fit.parameters_.values()), truth, rtol=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "kind", "truth"), TRUTHS)
 def test_standard_errors_hold_the_truth_as_often_as_they_say(simulated, model, kind, truth):
     """Over 30 simulated shops the 95 % intervals of four parameters hold 114 on average; 8 fewer is past chance."""
