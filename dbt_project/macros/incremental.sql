@@ -50,6 +50,14 @@
     ).rows | length > 0) }}
 {%- endmacro %}
 
+{% macro answer(query) -%}
+    {#-
+        The one value that a query finds at this moment; none while parsing. For bounds of what is read: only of a number
+        or instant that stands in the SQL does the engine know which files and row groups to leave alone.
+    -#}
+    {{ return(run_query(query).rows[0][0] if execute else none) }}
+{%- endmacro %}
+
 {% macro begin_build() -%}
     {#- Before the build, so that a delivery that arrives meanwhile is read again by the next one: where it begins. -#}
     {%- if execute and model.config.materialized == "incremental" -%}
@@ -91,8 +99,8 @@
 {% macro definition_fingerprint() -%}
     {#-
         A hash of all that decides what this table holds, deliveries aside: the code of the model and of everything that it
-        selects from, seeds and contracts among it, all macros, the vars that these name, and the home's timezone and
-        currency. A seed's rows count, a table's don't.
+        selects from, seeds and contracts among it, all macros, the vars that these name, the libraries that read
+        addresses and numbers, and the home's timezone and currency. A seed's rows count, a table's don't.
     -#}
     {%- set parts = [] -%}
     {%- for name in ancestors() | sort -%}
@@ -103,6 +111,12 @@
                 {%- do columns.append([column.name, column.data_type]) -%}
             {%- endfor -%}
             {%- do parts.append(tojson([name, columns, node.config.meta], sort_keys=true)) -%}
+            {%- if "parsed_with" in node.columns -%}
+                {%- do parts.append(answer(
+                    "select string_agg(distinct parsed_with, ';' order by parsed_with) from "
+                    ~ node.schema ~ "." ~ node.identifier
+                ) or "") -%}
+            {%- endif -%}
         {%- else -%}
             {%- do parts.append(name ~ ":" ~ node.checksum.checksum ~ ":" ~ (node.raw_code or "")) -%}
         {%- endif -%}

@@ -13,6 +13,7 @@ from tests.integration.dbt_core.shop import Shop
 
 STORED = ("int_order_document_versions", "int_order_rates", "int_order_lines", "int_orders", "int_order_reversals")
 MODELS = ("--select", "+fct_orders", "+fct_order_lines", "--exclude", "resource_type:test", "resource_type:unit_test")
+RETURN = {"order_id": "R6", "ordered_at": "2011-07-03T10:00:00Z", "customer_ref": "A1", "is_cancellation": True}
 ANN, BEA = "shop|customer_ref|A1", "shop|customer_ref|B2"
 
 
@@ -110,6 +111,31 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         order_lines=[line("5", "mug", 1, 7), line("R3", "mug", 1, 5)],
     )
     shop.dbt("run", *MODELS)
+    shop.deliver(  # the same again, but for one header; its lines in another order
+        "shop",
+        received_at="2011-07-01T00:00:00",
+        orders=[
+            order("1", "2011-03-01T10:00:00Z", customer_ref="A1"),
+            order("2", "2011-03-02T10:00:00Z", customer_ref="B2", currency="EUR", discount=3),
+            order("5", "2011-05-21T10:00:00Z", customer_ref="B2", status="shipped"),
+        ],
+        order_lines=[line("1", "mug", 3, 6), line("2", "pen", 2, 10), line("2", "mug", 1, 10), line("5", "mug", 1, 7)],
+    )
+    shop.deliver(  # an order that came back whole, and of which that is taken back twice
+        "shop",
+        received_at="2011-07-10T00:00:00",
+        orders=[order("6", "2011-07-02T10:00:00Z", customer_ref="A1"), RETURN],
+        order_lines=[line("6", "mug", 2, 5), line("R6", "mug", 2, 5)],
+    )
+    shop.dbt("run", *MODELS)
+    for day, quantity, price in ((12, 1, 5), (14, 2, 5), (16, 1, 4)):
+        shop.deliver(
+            "shop",
+            received_at=f"2011-07-{day}T00:00:00",
+            orders=[RETURN],
+            order_lines=[line("R6", "mug", quantity, price)],
+        )
+    shop.dbt("run", *MODELS)
     return shop
 
 
@@ -144,6 +170,43 @@ def test_an_order_at_a_past_as_of_is_the_version_known_then(shop: Shop) -> None:
     assert later["2"] == (3, Decimal("21.6"), False), "a corrected rate changes nothing that was known"
     assert later["4"] == (1, Decimal("5"), False)
     assert later["5"] == (1, Decimal("7"), False)
+    assert later["6"] == (2, Decimal("10"), False)
+
+
+def test_what_is_told_again_unchanged_is_no_other_version(shop: Shop) -> None:
+    shop.set_clock("2012-06-01T00:00:00")
+    versions = shop.query(
+        """
+        select order_id, cast(known_at as varchar), cast(superseded_at as varchar)
+        from intermediate.int_order_document_versions
+        where order_id in ('1', '2', '5') and known_at >= '2011-04-01'
+        order by all
+        """
+    )
+    assert versions == [
+        ("1", "2011-04-01 00:00:00", "2011-05-01 00:00:00"),  # the catalogue came to know a card that it once had
+        ("1", "2011-05-01 00:00:00", None),
+        ("2", "2011-04-01 00:00:00", None),
+        ("5", "2011-06-01 00:00:00", "2011-06-02 00:00:00"),
+        ("5", "2011-06-02 00:00:00", "2011-07-01 00:00:00"),
+        ("5", "2011-07-01 00:00:00", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("as_of", "is_reversed"),
+    [
+        ("2011-07-10T00:00:01", True),
+        ("2011-07-12T00:00:00", True),
+        ("2011-07-12T00:00:01", False),
+        ("2011-07-14T00:00:00", False),
+        ("2011-07-14T00:00:01", True),
+        ("2011-07-16T00:00:00", True),
+        ("2011-07-16T00:00:01", False),
+    ],
+)
+def test_an_order_is_reversed_as_often_as_it_came_back(shop: Shop, as_of: str, is_reversed: bool) -> None:
+    assert orders_at(shop, as_of)["6"] == (2, Decimal("10"), is_reversed)
 
 
 def test_an_order_grows_line_by_line(shop: Shop) -> None:
@@ -172,8 +235,8 @@ ODD_DAYS = {
     "the clock goes forward, half an hour later": ("2011-03-27T23:30:01", {"1", "2", "3", "T1", "autumn", "spring"}),
     "the clock goes back, before": ("2010-10-31T00:30:00", set[str]()),
     "the clock goes back, after": ("2010-10-31T00:30:01", {"autumn"}),
-    "29 February, before noon": ("2012-02-29T12:00:00", {"1", "2", "4", "5", "T1", "autumn", "spring"}),
-    "29 February": ("2012-03-01T00:00:00", {"1", "2", "4", "5", "T1", "autumn", "spring", "leap"}),
+    "29 February, before noon": ("2012-02-29T12:00:00", {"1", "2", "4", "5", "6", "T1", "autumn", "spring"}),
+    "29 February": ("2012-03-01T00:00:00", {"1", "2", "4", "5", "6", "T1", "autumn", "spring", "leap"}),
 }
 
 

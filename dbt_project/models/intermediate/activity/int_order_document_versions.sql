@@ -2,6 +2,63 @@
 
 {%- set since = last_sequence() %}
 
+{#-
+    Orders of new deliveries, those that became known when new rates were there, and those that lacked a rate or product.
+-#}
+{%- set affected %}
+    select
+        'shop' as source,
+        order_id
+    from {{ ref("stg_shop__orders") }}
+    where sequence > {{ since }}
+
+    union
+
+    select
+        source,
+        order_id
+    from {{ ref("int_delivered_lines") }}
+    where sequence > {{ since }}
+
+    union
+
+    select
+        versions.source,
+        versions.order_id
+    from {{ this }} as versions
+    inner join (
+        select
+            exchange_rates.from_currency as currency,
+            min(exchange_rates.known_at) as known_at
+        from {{ ref("stg_shop__exchange_rates") }} as exchange_rates
+        inner join {{ ref("stg_lake__clock") }} as clock on exchange_rates.to_currency = clock.currency
+        where exchange_rates.sequence > {{ since }}
+        group by exchange_rates.from_currency
+    ) as new_rates
+        on
+            versions.currency = new_rates.currency
+            and (versions.known_at >= new_rates.known_at or versions.rates_known_at is null)
+
+    union
+
+    select
+        lines.source,
+        lines.order_id
+    from {{ ref("int_delivered_lines") }} as lines
+    inner join (
+        select product_id
+        from {{ ref("stg_shop__products") }}
+        group by product_id
+        having min(sequence) > {{ since }} and min(known_at) > cast('1900-01-01' as timestamp)
+    ) as newly_listed on lines.product_id = newly_listed.product_id
+{%- endset %}
+{#- The delivery in which the first of them came. An order that is not stored yet came with the new ones. -#}
+{%- set first = answer(
+    "select min(versions.first_sequence) from " ~ this ~ " as versions inner join (" ~ affected
+    ~ ") as affected on versions.source = affected.source and versions.order_id = affected.order_id"
+) if is_incremental() else none %}
+{%- set first = [since + 1, first | int] | min if first is not none else since + 1 %}
+
 with
 
 clock as (
@@ -13,7 +70,6 @@ rate_changes as (
     select
         exchange_rates.from_currency as currency,
         exchange_rates.known_at,
-        min(exchange_rates.sequence) as sequence,
         lead(exchange_rates.known_at, 1, cast('9999-12-31' as timestamp)) over (
             partition by exchange_rates.from_currency order by exchange_rates.known_at
         ) as superseded_at
@@ -37,67 +93,15 @@ rated_late as (
 listed_late as (
     select
         product_id,
-        min(sequence) as sequence,
         min(known_at) as listed_at
     from {{ ref("stg_shop__products") }}
     group by product_id
     having min(known_at) > cast('1900-01-01' as timestamp)
 ),
 
-listings as (
-    select
-        lines.source,
-        lines.order_id,
-        listed_late.listed_at,
-        listed_late.sequence
-    from {{ ref("int_delivered_lines") }} as lines
-    inner join listed_late on lines.product_id = listed_late.product_id
-),
-
 {% if is_incremental() -%}
-new_rates as (
-    select
-        currency,
-        min(known_at) as known_at
-    from rate_changes
-    where sequence > {{ since }}
-    group by currency
-),
-
--- Orders of new deliveries, those that became known when new rates were there, and those that lacked a rate or product.
-affected as (
-    select
-        'shop' as source,
-        order_id
-    from {{ ref("stg_shop__orders") }}
-    where sequence > {{ since }}
-
-    union
-
-    select
-        source,
-        order_id
-    from {{ ref("int_delivered_lines") }}
-    where sequence > {{ since }}
-
-    union
-
-    select
-        versions.source,
-        versions.order_id
-    from {{ this }} as versions
-    inner join new_rates
-        on
-            versions.currency = new_rates.currency
-            and (versions.known_at >= new_rates.known_at or versions.rates_known_at is null)
-
-    union
-
-    select
-        source,
-        order_id
-    from listings
-    where sequence > {{ since }}
+affected as {{ materialized() }} (
+    {{ affected }}
 ),
 
 {% endif -%}
@@ -109,6 +113,21 @@ headers as (
     {% if is_incremental() %}
     inner join affected
         on affected.source = 'shop' and orders.order_id = affected.order_id
+    where orders.sequence >= {{ first }}
+    {% endif %}
+),
+
+listings as (
+    select
+        lines.source,
+        lines.order_id,
+        listed_late.listed_at
+    from {{ ref("int_delivered_lines") }} as lines
+    inner join listed_late on lines.product_id = listed_late.product_id
+    {% if is_incremental() %}
+    inner join affected
+        on lines.source = affected.source and lines.order_id = affected.order_id
+    where lines.sequence >= {{ first }}
     {% endif %}
 ),
 
@@ -131,6 +150,7 @@ line_sets as (
     {% if is_incremental() %}
     inner join affected
         on lines.source = affected.source and lines.order_id = affected.order_id
+    where lines.sequence >= {{ first }}
     {% endif %}
     group by
         lines.source,
@@ -142,6 +162,7 @@ hand_overs as (
     select
         source,
         order_id,
+        sequence,
         received_at,
         1 as headers,
         0 as line_sets
@@ -152,6 +173,7 @@ hand_overs as (
     select
         source,
         order_id,
+        sequence,
         received_at,
         0 as headers,
         1 as line_sets
@@ -162,6 +184,7 @@ hand_overs as (
     select
         line_sets.source,
         line_sets.order_id,
+        cast(null as bigint) as sequence,
         rated_late.rated_at as received_at,
         0 as headers,
         0 as line_sets
@@ -173,6 +196,7 @@ hand_overs as (
     select
         headers.source,
         headers.order_id,
+        cast(null as bigint) as sequence,
         rated_late.rated_at as received_at,
         0 as headers,
         0 as line_sets
@@ -184,6 +208,7 @@ hand_overs as (
     select
         source,
         order_id,
+        cast(null as bigint) as sequence,
         listed_at as received_at,
         0 as headers,
         0 as line_sets
@@ -195,7 +220,9 @@ hand_overs as (
 redelivered as (
     select
         source,
-        order_id
+        order_id,
+        min(sequence) as first_sequence,
+        sum(line_sets) > 1 as has_other_lines
     from hand_overs
     group by
         source,
@@ -208,6 +235,8 @@ instants as (
         hand_overs.source,
         hand_overs.order_id,
         hand_overs.received_at,
+        min(redelivered.first_sequence) as first_sequence,
+        sum(hand_overs.headers + hand_overs.line_sets) < count(*) as is_judged_anew,
         min(case when hand_overs.headers + hand_overs.line_sets > 0 then hand_overs.received_at end) as delivered_at
     from hand_overs
     inner join redelivered
@@ -220,12 +249,34 @@ instants as (
 
 spans as (
     select
-        source,
-        order_id,
-        received_at,
-        min(delivered_at) over (partition by source, order_id) as first_received_at,
-        lead(received_at) over (partition by source, order_id order by received_at) as superseded_at
+        *,
+        min(delivered_at) over (partition by source, order_id) as first_received_at
     from instants
+),
+
+-- What the lines of a delivery say, whatever their order.
+line_contents as (
+    select
+        lines.source,
+        lines.order_id,
+        lines.sequence,
+        sum({{ column_hash([
+            "lines.line_number", "lines.product_id", "lines.quantity", "lines.unit_price", "lines.discount", "lines.tax",
+            "lines.is_goods", "lines.is_cancellation", "lines.is_adjustment", "lines.occurred_at",
+        ]) }}) as content
+    from {{ ref("int_delivered_lines") }} as lines
+    inner join redelivered
+        on
+            lines.source = redelivered.source
+            and lines.order_id = redelivered.order_id
+            and redelivered.has_other_lines
+    {% if is_incremental() %}
+    where lines.sequence >= {{ first }}
+    {% endif %}
+    group by
+        lines.source,
+        lines.order_id,
+        lines.sequence
 ),
 
 headers_in_force as (
@@ -260,7 +311,7 @@ lines_in_force as (
     ) = 1
 ),
 
-paired as (
+told as (
     {%- set columns %}
         headers.sequence as header_sequence,
         line_sets.sequence as line_sequence,
@@ -288,12 +339,60 @@ paired as (
         headers.accepts_marketing,
         coalesce(line_sets.occurred_at, headers.ordered_at) as ordered_at
     {%- endset %}
+    {%- set contents = [
+        "line_sets.customer_ref", "line_sets.other_customer_ref", "line_sets.email", "line_sets.currency",
+        "line_sets.other_currency", "headers.customer_ref", "headers.email", "headers.phone", "headers.status",
+        "headers.currency", "headers.country_code", "headers.channel", "headers.coupon", "headers.discount",
+        "headers.price_includes_tax", "headers.is_cancellation", "headers.accepts_marketing", "headers.ordered_at",
+        "headers.order_id is null", "coalesce(line_contents.content, line_sets.sequence)",
+    ] %}
+    select
+        spans.source,
+        spans.order_id,
+        {{- columns }},
+        spans.first_sequence,
+        {{ column_hash(contents) }} as content,
+        spans.is_judged_anew,
+        spans.first_received_at,
+        spans.received_at
+    from spans
+    left join headers_in_force as headers
+        on
+            spans.source = headers.source
+            and spans.order_id = headers.order_id
+            and spans.received_at = headers.span_received_at
+    left join lines_in_force as line_sets
+        on
+            spans.source = line_sets.source
+            and spans.order_id = line_sets.order_id
+            and spans.received_at = line_sets.span_received_at
+    left join line_contents
+        on
+            line_sets.source = line_contents.source
+            and line_sets.order_id = line_contents.order_id
+            and line_sets.sequence = line_contents.sequence
+    where headers.order_id is not null or line_sets.order_id is not null
+),
+
+-- What is told again unchanged is no other version.
+compared as (
+    select
+        *,
+        lag(content) over (partition by source, order_id order by received_at) as previous_content
+    from told
+),
+
+paired as (
     select
         coalesce(line_sets.source, headers.source) as source,
         coalesce(line_sets.order_id, headers.order_id) as order_id,
         {{- columns }},
+        least(line_sets.sequence, headers.sequence) as first_sequence,
+        cast(null as bigint) as content,
+        true as is_judged_anew,
         coalesce(line_sets.received_at, headers.received_at) as first_received_at,
         coalesce(line_sets.received_at, headers.received_at) as received_at,
+        cast(null as bigint) as previous_content,
         cast(null as timestamp) as superseded_at
     from line_sets
     full outer join headers on line_sets.source = headers.source and line_sets.order_id = headers.order_id
@@ -306,24 +405,10 @@ paired as (
     union all
 
     select
-        spans.source,
-        spans.order_id,
-        {{- columns }},
-        spans.first_received_at,
-        spans.received_at,
-        spans.superseded_at
-    from spans
-    left join headers_in_force as headers
-        on
-            spans.source = headers.source
-            and spans.order_id = headers.order_id
-            and spans.received_at = headers.span_received_at
-    left join lines_in_force as line_sets
-        on
-            spans.source = line_sets.source
-            and spans.order_id = line_sets.order_id
-            and spans.received_at = line_sets.span_received_at
-    where headers.order_id is not null or line_sets.order_id is not null
+        *,
+        lead(received_at) over (partition by source, order_id order by received_at) as superseded_at
+    from compared
+    where previous_content is null or content <> previous_content or is_judged_anew
 ),
 
 -- A version that was replaced before it would have counted never did.
@@ -348,6 +433,7 @@ documents as (
         coalesce(paired.status in ('test', 'fraud', 'cancelled'), false) or paired.is_contradictory as is_void,
         coalesce(paired.may_repeat_numbers, false) as may_repeat_numbers,
         paired.accepts_marketing,
+        paired.first_sequence,
         {{ to_local_date("paired.ordered_at") }} as ordered_on,
         paired.ordered_at,
         greatest(paired.first_received_at, paired.ordered_at) as first_known_at,
@@ -389,6 +475,8 @@ versions as (
         documents.is_void,
         documents.may_repeat_numbers,
         documents.accepts_marketing,
+
+        documents.first_sequence,
 
         documents.ordered_on,
 

@@ -1,8 +1,58 @@
 {{ config(materialized="incremental", unique_key=["source", "order_id"]) }}
--- depends_on: {{ ref("stg_shop__exchange_rates") }}
--- depends_on: {{ ref("stg_shop__products") }}
 
 {%- set since = last_sequence() %}
+{#-
+    Orders of new deliveries; those that became known when new rates were there; and those that hold a product of which
+    the catalogue now says something.
+-#}
+{%- set affected %}
+    select
+        source,
+        order_id
+    from {{ ref("int_order_document_versions") }}
+    where header_sequence > {{ since }} or line_sequence > {{ since }}
+
+    union
+
+    select
+        documents.source,
+        documents.order_id
+    from {{ ref("int_order_document_versions") }} as documents
+    inner join (
+        select
+            from_currency as currency,
+            min(known_at) as known_at
+        from {{ ref("stg_shop__exchange_rates") }}
+        where sequence > {{ since }}
+        group by from_currency
+    ) as new_rates
+        on documents.currency = new_rates.currency and documents.known_at >= new_rates.known_at
+
+    union
+
+    select
+        lines.source,
+        lines.order_id
+    from {{ this }} as lines
+    inner join (
+        select
+            product_id,
+            min(case when sequence > {{ since }} then known_at end) as known_at,
+            min(sequence) > {{ since }} as is_new
+        from {{ ref("stg_shop__products") }}
+        group by product_id
+        having max(sequence) > {{ since }}
+    ) as new_products
+        on
+            lines.product_id = new_products.product_id
+            and (lines.document_known_at >= new_products.known_at or new_products.is_new)
+{%- endset %}
+{#- The first delivery that any of their lines came in. -#}
+{%- set first = answer(
+    "select min(documents.line_sequence) from " ~ ref("int_order_document_versions") ~ " as documents inner join ("
+    ~ affected ~ ") as affected on documents.source = affected.source and documents.order_id = affected.order_id"
+) if is_incremental() else none %}
+{%- set first = first or 0 %}
 {%- set forever = "cast('9999-12-31' as timestamp)" %}
 {%- set line_type %}case
             when lines.is_adjustment then 'adjustment'
@@ -20,6 +70,7 @@
             lines.source = documents.source
             and lines.order_id = documents.order_id
             and lines.sequence = documents.line_sequence
+            and lines.sequence >= {{ first }}
     left join {{ ref("int_product_versions") }} as products
         on
             lines.product_id = products.product_id
@@ -30,53 +81,8 @@
 with
 
 {% if is_incremental() -%}
-new_rates as (
-    select
-        from_currency as currency,
-        min(known_at) as known_at
-    from {{ ref("stg_shop__exchange_rates") }}
-    where sequence > {{ since }}
-    group by from_currency
-),
-
-new_products as (
-    select
-        product_id,
-        min(case when sequence > {{ since }} then known_at end) as known_at,
-        min(sequence) > {{ since }} as is_new
-    from {{ ref("stg_shop__products") }}
-    group by product_id
-    having max(sequence) > {{ since }}
-),
-
--- Orders of new deliveries; those that became known when new rates were there; and those that hold a product of which
--- the catalogue now says something.
-affected as (
-    select
-        source,
-        order_id
-    from {{ ref("int_order_document_versions") }}
-    where header_sequence > {{ since }} or line_sequence > {{ since }}
-
-    union
-
-    select
-        documents.source,
-        documents.order_id
-    from {{ ref("int_order_document_versions") }} as documents
-    inner join new_rates
-        on documents.currency = new_rates.currency and documents.known_at >= new_rates.known_at
-
-    union
-
-    select
-        lines.source,
-        lines.order_id
-    from {{ this }} as lines
-    inner join new_products
-        on
-            lines.product_id = new_products.product_id
-            and (lines.document_known_at >= new_products.known_at or new_products.is_new)
+affected as {{ materialized() }} (
+    {{ affected }}
 ),
 
 {% endif -%}
@@ -113,6 +119,7 @@ repeated_numbers as (
             lines.source = documents.source
             and lines.order_id = documents.order_id
             and lines.sequence = documents.line_sequence
+            and lines.sequence >= {{ first }}
     where documents.may_repeat_numbers
     group by
         documents.line_set_id,

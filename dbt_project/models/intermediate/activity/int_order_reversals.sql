@@ -51,7 +51,7 @@ candidates as (
         and returned.last_returned_at >= {{ dbt.dateadd("day", "-" ~ var("reversal_days"), "lines.occurred_at") }}
 ),
 
-orders as (
+orders as {{ materialized() }} (
     select
         orders.line_set_id,
         orders.document_known_at,
@@ -70,7 +70,8 @@ orders as (
         identifiers.customer_id
 ),
 
-ordered_products as (
+-- Kept, or the engine would sum up all that was ever sold before it looks which of it was asked for.
+sold as {{ materialized() }} (
     select
         lines.line_set_id,
         lines.document_known_at,
@@ -78,20 +79,32 @@ ordered_products as (
         orders.customer_id,
         orders.ordered_at,
         orders.known_at,
-        sum(lines.quantity) as quantity
+        lines.quantity
     from lines
     inner join orders
         on
             lines.line_set_id = orders.line_set_id
             and lines.document_known_at = orders.document_known_at
     where lines.line_type = 'sale'
+),
+
+ordered_products as (
+    select
+        line_set_id,
+        document_known_at,
+        product_id,
+        customer_id,
+        ordered_at,
+        known_at,
+        sum(quantity) as quantity
+    from sold
     group by
-        lines.line_set_id,
-        lines.document_known_at,
-        lines.product_id,
-        orders.customer_id,
-        orders.ordered_at,
-        orders.known_at
+        line_set_id,
+        document_known_at,
+        product_id,
+        customer_id,
+        ordered_at,
+        known_at
 ),
 
 product_counts as (
@@ -192,35 +205,38 @@ states as (
         balances.known_at
 ),
 
-beginnings as (
+-- What had all come back may be said not to have, and come back after all.
+turns as (
+    select
+        *,
+        lag(is_reversed, 1, false) over in_time as was_reversed
+    from states
+    window in_time as (partition by line_set_id, document_known_at order by known_at)
+),
+
+spans as (
     select
         line_set_id,
         document_known_at,
-        min(known_at) as reversed_known_at
-    from states
-    where is_reversed
-    group by
-        line_set_id,
-        document_known_at
+        is_reversed,
+        known_at as changed_at,
+        lead(known_at) over in_time as ended_at,
+        row_number() over in_time as turn
+    from turns
+    where is_reversed <> was_reversed
+    window in_time as (partition by line_set_id, document_known_at order by known_at)
 ),
 
 reversals as (
     select
-        beginnings.line_set_id,
-        beginnings.document_known_at,
-        beginnings.reversed_known_at,
-        min(states.known_at) as reversal_ended_at
-    from beginnings
-    left join states
-        on
-            beginnings.line_set_id = states.line_set_id
-            and beginnings.document_known_at = states.document_known_at
-            and beginnings.reversed_known_at < states.known_at
-            and not states.is_reversed
-    group by
-        beginnings.line_set_id,
-        beginnings.document_known_at,
-        beginnings.reversed_known_at
+        line_set_id,
+        document_known_at,
+        changed_at as reversed_known_at,
+        ended_at as reversal_ended_at,
+        case when turn > 1 then changed_at end as stands_from,
+        lead(changed_at) over (partition by line_set_id, document_known_at order by changed_at) as stands_until
+    from spans
+    where is_reversed
 )
 
 select * from reversals

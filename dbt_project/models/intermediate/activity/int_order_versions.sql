@@ -32,8 +32,9 @@ versions as (
 
         orders.ordered_at,
         orders.first_known_at,
-        orders.known_at,
-        orders.superseded_at,
+        coalesce(greatest(orders.known_at, reversals.stands_from), orders.known_at) as known_at,
+        coalesce(least(orders.superseded_at, reversals.stands_until), orders.superseded_at, reversals.stands_until)
+            as superseded_at,
         reversals.reversed_known_at,
         reversals.reversal_ended_at
     from orders
@@ -43,6 +44,10 @@ versions as (
         on
             orders.line_set_id = reversals.line_set_id
             and orders.document_known_at = reversals.document_known_at
+            -- A version that was reversed twice is two, each with its time.
+            and orders.known_at < coalesce(reversals.stands_until, cast('9999-12-31' as timestamp))
+            and coalesce(orders.superseded_at, cast('9999-12-31' as timestamp))
+            > coalesce(reversals.stands_from, cast('1900-01-01' as timestamp))
 )
 
 select * from versions

@@ -4,6 +4,10 @@
     unique_key=["visitor_key", "started_on"],
 ) }}
 
+{%- set after = answer("select coalesce(max(sequence), 0) from " ~ this) if is_incremental() else 0 %}
+{%- set since = answer(
+    "select min(occurred_on) from " ~ ref("int_web_events") ~ " where sequence > " ~ after
+) if is_incremental() else none %}
 {%- set checkout_events =
     "'Checkout Started', 'Checkout Step Viewed', 'Checkout Step Completed', 'Payment Info Entered'" -%}
 {#- What a visitor does on one local day, in one session of the tracker where it has any. -#}
@@ -51,7 +55,7 @@ visitor_days as (
     from {{ ref("int_web_events") }}
     where
         is_tracked
-        and sequence > (select coalesce(max(stored.sequence), 0) from {{ this }} as stored)
+        and sequence > {{ after }}
 ),
 
 events as {{ materialized() }} (
@@ -61,7 +65,9 @@ events as {{ materialized() }} (
         on
             events.visitor_key = visitor_days.visitor_key
             and events.occurred_on = visitor_days.occurred_on
-    where events.is_tracked
+    where
+        events.is_tracked
+        and events.occurred_on >= cast('{{ since or "1900-01-01" }}' as date)
 ),
 {%- else -%}
 events as {{ inlined() }} (
