@@ -9,8 +9,8 @@
     beside the table as `<model>__fingerprints`: for each slice and share of the customers, a sum of hashes over all that
     was known of these customers at the slice's instant. It differs after a late or historical delivery, an erasure, a
     corrected version, and after a merge or split of customers; then the share is made anew in that slice. Shares are small
-    (65,536 of them, by the first digits of customer_id), so that little is made anew that need not be. When the compiled
-    SQL differs, or on `--full-refresh`, everything is.
+    (65,536 of them, by a hash of customer_id), so that little is made anew that need not be. When the compiled SQL or this
+    way of telling differs, or on `--full-refresh`, everything is.
 
     Configuration:
 
@@ -27,7 +27,7 @@
     {%- set existing = load_cached_relation(this) -%}
     {%- set fingerprints = spine_companion("fingerprints") -%}
     {%- set slices = spine_slices() -%}
-    {%- set code = local_md5(compiled_code) -%}
+    {%- set code = local_md5(compiled_code ~ spine_fingerprints(fingerprints, [], "")) -%}
 
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
@@ -43,26 +43,30 @@
         )) -%}
     {%- endif -%}
 
-    {%- do run_spine_statement("fingerprint", spine_fingerprints(spine_companion("now"), slices)) -%}
-    {%- do run_spine_statement("compare", spine_changes(
-        spine_companion("changes"), spine_companion("now"), none if is_new else fingerprints
-    )) -%}
-    {%- set whole = [] -%}
-    {%- set partial = [] -%}
-    {%- for change in run_query(spine_change_counts(spine_companion("changes"), spine_companion("now"))).rows -%}
-        {%- for slice in slices if slice.number == change[0] -%}
-            {%- do (whole if change[1] else partial).append(slice) -%}
+    {%- do run_spine_statement("fingerprint", spine_fingerprints(spine_companion("now"), slices, code)) -%}
+    {%- if is_new -%}
+        {%- do build_slices(target_relation, slices, none) -%}
+    {%- else -%}
+        {%- do run_spine_statement("compare", spine_changes(
+            spine_companion("changes"), spine_companion("now"), fingerprints
+        )) -%}
+        {%- set whole = [] -%}
+        {%- set partial = [] -%}
+        {%- for change in run_query(spine_change_counts(spine_companion("changes"), spine_companion("now"))).rows -%}
+            {%- for slice in slices if slice.number == change[0] -%}
+                {%- do (whole if change[1] else partial).append(slice) -%}
+            {%- endfor -%}
         {%- endfor -%}
-    {%- endfor -%}
-    {%- if not is_new -%}
         {%- do delete_slices(target_relation, slices, whole, partial, spine_companion("changes")) -%}
+        {%- do build_slices(target_relation, whole, none) -%}
+        {%- do build_slices(target_relation, partial, spine_companion("changes")) -%}
+        {%- do run_spine_statement("forget_changes", "drop table " ~ spine_companion("changes")) -%}
     {%- endif -%}
-    {%- do build_slices(target_relation, whole, none) -%}
-    {%- do build_slices(target_relation, partial, spine_companion("changes")) -%}
 
-    {%- do run_spine_statement("main", spine_remember(fingerprints, spine_companion("now"), code)) -%}
-    {%- do run_spine_statement("forget_changes", "drop table " ~ spine_companion("changes")) -%}
-    {%- do run_spine_statement("forget_now", "drop table " ~ spine_companion("now")) -%}
+    {%- do run_spine_statement("forget", "drop table if exists " ~ fingerprints) -%}
+    {%- do run_spine_statement(
+        "main", "alter table " ~ spine_companion("now") ~ " rename to " ~ adapter.quote(fingerprints.identifier)
+    ) -%}
 
     {%- do persist_docs(target_relation, model) -%}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
@@ -73,16 +77,7 @@
 
 {% macro customer_share(customer_id) -%}
     {#- Which of 65,536 equal shares of the customers one belongs to. -#}
-    substr({{ customer_id }}, 1, 4)
-{%- endmacro %}
-
-{% macro row_hash(columns) -%}
-    {#- An integer that differs when a value of a row does. -#}
-    {{ return(adapter.dispatch("row_hash", "mailwright")(columns)) }}
-{%- endmacro %}
-
-{% macro duckdb__row_hash(columns) -%}
-    cast(hash({{ columns | join(", ") }}) >> 8 as bigint)
+    mod({{ column_hash([customer_id]) }}, 65536)
 {%- endmacro %}
 
 {% macro run_spine_statement(name, sql) -%}
@@ -153,7 +148,7 @@
     {%- endif -%}
 {%- endmacro %}
 
-{% macro spine_fingerprints(relation, slices) -%}
+{% macro spine_fingerprints(relation, slices, code) -%}
     {#-
         The table of what was known: a fingerprint per slice and share. A row counts from the bucket in which it became
         known, and once more, with another weight, from each in which something about it ended: what is visible at an
@@ -174,7 +169,7 @@
             {%- for instant in instants %}
             {{ spine_bucket(instant, buckets) }} as bucket_{{ loop.index }},
             {%- endfor %}
-            sum({{ row_hash(["'" ~ name ~ "'", "customer_id"] + input["columns"] | reject("in", instants) | list) }}) as amount
+            sum({{ column_hash(["'" ~ name ~ "'", "customer_id"] + input["columns"] | reject("in", instants) | list) }}) as amount
         from {{ spine_parent(name).relation_name }}
         where
             customer_id is not null
@@ -198,66 +193,50 @@
         {% endfor %}
     ),
 
-    slices (number, bucket, amount) as (
-        {%- if slices %}
-        values
-        {%- for slice in slices %}
-        ({{ slice.number }}, {{ slice.bucket }}, {{ row_hash(["'" ~ slice["values"].values() | join("|") ~ "'"]) }})
-        {{- "," if not loop.last }}
-        {%- endfor %}
-        {%- else %}
-        select 0, 0, 0 where false
-        {%- endif %}
-    ),
-
-    shares as (
-        select share, min(bucket) as bucket
-        from known
-        group by share
-    ),
-
     steps as (
-        select share, bucket, null as number, amount
+        select share, bucket, sum(amount) as amount
         from known
-        union all
-        select shares.share, slices.bucket, slices.number, 0 as amount
-        from shares
-        inner join slices on shares.bucket <= slices.bucket
+        group by share, bucket
     ),
 
+    -- What became known in the bucket of a slice or in one before; null where nothing had.
     totals as (
         select
-            share,
-            number,
-            sum(amount) over (partition by share order by bucket) as amount
-        from (
-            select share, bucket, number, sum(amount) as amount
-            from steps
-            group by share, bucket, number
-        ) as summed
+            {%- for slice in slices %}
+            sum(case when bucket <= {{ slice.bucket }} then amount end) as amount_{{ slice.number }},
+            {%- endfor %}
+            share
+        from steps
+        group by share
     )
 
+    {% for slice in slices %}
     select
-        totals.number,
-        {%- for key in config.require("slices")["keys"] %}
-        {{ spine_key("totals.number", key, slices) }} as {{ key }},
+        {{ slice.number }} as number,
+        {%- for key in slice["keys"] %}
+        '{{ slice["values"][key] }}' as {{ key }},
         {%- endfor %}
-        totals.share,
-        cast(totals.amount + slices.amount as decimal(38, 0)) as fingerprint
+        share,
+        cast(
+            amount_{{ slice.number }} + {{ column_hash(["'" ~ slice["values"].values() | join("|") ~ "'"]) }}
+            as decimal(38, 0)
+        ) as fingerprint,
+        '{{ code }}' as code
     from totals
-    inner join slices on totals.number = slices.number
-{%- endmacro %}
-
-{% macro spine_key(number, key, slices) -%}
-    {#- A key of a slice, as text, by its number. -#}
-    case {{ number }}
-        {%- for slice in slices %}
-        when {{ slice.number }} then '{{ slice["values"][key] }}'
+    where amount_{{ slice.number }} is not null
+    {{ "union all" if not loop.last }}
+    {% else %}
+    select
+        0 as number,
+        {%- for key in config.require("slices")["keys"] %}
+        '' as {{ key }},
         {%- endfor %}
-        {%- if not slices %}
-        when 0 then ''
-        {%- endif %}
-    end
+        share,
+        cast(0 as decimal(38, 0)) as fingerprint,
+        '{{ code }}' as code
+    from totals
+    where false
+    {% endfor %}
 {%- endmacro %}
 
 {% macro spine_changes(relation, now, before) -%}
@@ -267,11 +246,10 @@
     select
         now.number,
         {%- for key in keys %}
-        {{ "now." ~ key if before is none else "coalesce(now." ~ key ~ ", before." ~ key ~ ")" }} as {{ key }},
+        coalesce(now.{{ key }}, before.{{ key }}) as {{ key }},
         {%- endfor %}
-        {{ "now.share" if before is none else "coalesce(now.share, before.share)" }} as share
+        coalesce(now.share, before.share) as share
     from {{ now }} as now
-    {%- if before is not none %}
     full outer join {{ before }} as before
         on
             now.share = before.share
@@ -279,7 +257,6 @@
             and now.{{ key }} = before.{{ key }}
             {%- endfor %}
     where now.fingerprint is distinct from before.fingerprint
-    {%- endif %}
 {%- endmacro %}
 
 {% macro spine_change_counts(changes, now) -%}
@@ -388,9 +365,4 @@
     {%- endif -%}
     {%- set rows = run_query("select max(code) from " ~ fingerprints).rows -%}
     {{ return(rows[0][0]) }}
-{%- endmacro %}
-
-{% macro spine_remember(fingerprints, now, code) -%}
-    create or replace table {{ fingerprints }} as
-    select *, '{{ code }}' as code from {{ now }}
 {%- endmacro %}

@@ -157,21 +157,22 @@ reversed_by_customer as (
 
 ),
 
+-- Small types: there are as many of these rows as orders, and all of them are sorted and summed.
 order_dates as (
 
     select
         customer_id,
         ordered_on,
-        min(age_days) as age_days,
-        count(*) as orders,
-        sum(amount_base) as amount,
+        cast(min(age_days) as integer) as age_days,
+        cast(count(*) as integer) as orders,
+        cast(sum(amount_base) as {{ money() }}) as amount,
         max(amount_base) as largest,
-        sum(gross_amount) as gross_amount,
-        sum(discount_amount) as discount_amount,
-        sum(case when discount_amount > 0 then 1 else 0 end) as discounted,
-        sum(case when coupon is not null then 1 else 0 end) as with_coupon,
-        sum(case when channel = 'web' then 1 else 0 end) as on_web,
-        sum(case when channel = 'store' then 1 else 0 end) as in_store
+        cast(sum(gross_amount) as {{ money() }}) as gross_amount,
+        cast(sum(discount_amount) as {{ money() }}) as discount_amount,
+        cast(sum(case when discount_amount > 0 then 1 else 0 end) as integer) as discounted,
+        cast(sum(case when coupon is not null then 1 else 0 end) as integer) as with_coupon,
+        cast(sum(case when channel = 'web' then 1 else 0 end) as integer) as on_web,
+        cast(sum(case when channel = 'store' then 1 else 0 end) as integer) as in_store
     from orders
     where not is_reversed
     group by
