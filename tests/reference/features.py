@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Decimal
@@ -115,6 +115,18 @@ class Consent:
     known_at: datetime
     channel: str = "email"
     purpose: str = "marketing"
+    superseded_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Destination:
+    """The country that a version of an order went to, and the record that ordered."""
+
+    record: str
+    country: str
+    ordered_at: datetime
+    known_at: datetime
+    superseded_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -127,6 +139,7 @@ class History:
     profiles: Sequence[Profile] = field(default_factory=tuple)
     bought: Sequence[Bought] = field(default_factory=tuple)
     consents: Sequence[Consent] = field(default_factory=tuple)
+    destinations: Sequence[Destination] = field(default_factory=tuple)
     orders: Sequence[Order] = field(default_factory=tuple)
     lines: Sequence[Line] = field(default_factory=tuple)
     sessions: Sequence[Session] = field(default_factory=tuple)
@@ -335,8 +348,8 @@ def _profile(history: History, as_of: datetime, as_of_on: date) -> dict[str, Any
             records[version.record] = version
     standing = [delivery for delivery in history.bought if delivery.known_at < as_of][-1:]
 
-    def own(name: str) -> Any:
-        said = [version for version in records.values() if version.said.get(name) is not None]
+    def own(name: str, plausible: Callable[[Any], bool] = lambda value: True) -> Any:
+        said = [one for one in records.values() if one.said.get(name) is not None and plausible(one.said[name])]
         # Of two that became known at once either will do; the SQL takes the greater key.
         return max(said, key=lambda one: (one.known_at, record_key(one.record))).said[name] if said else None
 
@@ -346,13 +359,29 @@ def _profile(history: History, as_of: datetime, as_of_on: date) -> dict[str, Any
         ]
         return max(said, key=lambda one: record_key(one[0]))[1][name] if said else None
 
-    birthday = own("birthday")
+    birthday = own("birthday", lambda day: day.year >= 1900)
     return {
         "age_band": (None if birthday is None else _age_band(birthday, as_of_on)) or bought("age_band"),
         "gender": own("gender") or bought("gender"),
         "region_type": bought("region_type"),
-        **{name: own(name) for name in ("country_code", "language", "account_type", "loyalty_tier")},
+        "country_code": _country(list(records.values()), history.destinations, as_of),
+        **{name: own(name) for name in ("language", "account_type", "loyalty_tier")},
     }
+
+
+def _country(profiles: Sequence[Profile], destinations: Sequence[Destination], as_of: datetime) -> str | None:
+    """The country of the newest record with a town, else of the newest record or order."""
+    claims = [
+        (one.said["city"] is not None, one.known_at, True, -record_key(one.record), 0, one.said["country_code"])
+        for one in profiles
+        if one.said["country_code"] is not None
+    ]
+    claims += [
+        (False, one.ordered_at, False, -record_key(one.record), place, one.country)
+        for place, one in enumerate(destinations)
+        if one.known_at < as_of and not (one.superseded_at is not None and one.superseded_at < as_of)
+    ]
+    return max(claims)[-1] if claims else None
 
 
 def record_key(record: str) -> int:
@@ -374,6 +403,7 @@ def _email_consent(words: Sequence[Consent], as_of: datetime) -> str | None:
         word
         for word in words
         if word.known_at < as_of
+        and not (word.superseded_at is not None and word.superseded_at < as_of)
         and (word.channel, word.purpose) == ("email", "marketing")
         and word.suppression != "hard_bounce"
     ]

@@ -13,13 +13,13 @@
             },
             "int_profile_versions": {
                 "columns": [
-                    "source", "gender", "age_band", "region_type", "country_code", "language", "account_type",
-                    "loyalty_tier", "birthday",
+                    "source", "gender", "age_band", "region_type", "language", "account_type", "loyalty_tier",
+                    "birthday",
                 ],
             },
-            "fct_consents": {
+            "int_country_versions": {"columns": ["country_code"]},
+            "consent_versions": {
                 "columns": ["channel", "purpose", "state", "suppression", "captured_at", "expires_at"],
-                "instants": ["known_at"],
                 "where": "channel = 'email' and purpose = 'marketing'",
             },
             "int_order_versions": {
@@ -98,6 +98,13 @@ bought_profiles as (
 
 ),
 
+countries as (
+
+    select * from {{ ref('int_country_versions') }} as versions
+    where {{ stands_at('versions', as_of) }}
+
+),
+
 -- The last word counts; of two said at once the refusal does. A bounce is nothing that a person said.
 consents as (
 
@@ -114,13 +121,13 @@ consents as (
         ) as granted_at,
         max(case when suppression is not null or state = 'withdrawn' then captured_at end) as refused_at,
         max(case when suppression is null and state = 'expired' then captured_at end) as expired_at
-    from {{ ref('fct_consents') }}
+    from {{ ref('consent_versions') }} as versions
     where
         customer_id is not null
         and channel = 'email'
         and purpose = 'marketing'
         and coalesce(suppression, '') != 'hard_bounce'
-        and known_at < {{ as_of }}
+        and {{ stands_at('versions', as_of) }}
     group by customer_id
 
 ),
@@ -626,7 +633,7 @@ final as (
         coalesce({{ age_band('own_profiles.birthday', 'anchor.as_of_on') }}, bought_profiles.age_band) as age_band,
         coalesce(own_profiles.gender, bought_profiles.gender) as gender,
         bought_profiles.region_type,
-        own_profiles.country_code,
+        countries.country_code,
         own_profiles.language,
         own_profiles.account_type,
         own_profiles.loyalty_tier,
@@ -662,6 +669,8 @@ final as (
         on customers.customer_id = own_profiles.customer_id
     left join bought_profiles
         on customers.customer_id = bought_profiles.customer_id
+    left join countries
+        on customers.customer_id = countries.customer_id
     left join consents
         on customers.customer_id = consents.customer_id
 

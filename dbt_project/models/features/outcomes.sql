@@ -17,7 +17,7 @@
                 "columns": ["line_type", "amount_base", "occurred_on"],
                 "where": "line_type = 'return'",
             },
-            "fct_consents": {
+            "consent_versions": {
                 "columns": ["channel", "purpose", "state", "suppression", "captured_at"],
                 "instants": ["known_at"],
                 "where": "channel = 'email' and purpose = 'marketing'",
@@ -88,7 +88,7 @@ returned as (
 unsubscribed as (
 
     select distinct customer_id
-    from {{ ref('fct_consents') }}
+    from {{ ref('consent_versions') }}
     where
         customer_id is not null
         and channel = 'email'

@@ -20,6 +20,7 @@ from tests.reference.features import (
     Anchor,
     Bought,
     Consent,
+    Destination,
     History,
     Line,
     Mail,
@@ -119,6 +120,7 @@ def mail(draw: st.DrawFn) -> Mail:
 
 
 RECORDS = ("crm|contact_id|k1", "crm|contact_id|k2")
+NUMBERS = ("shop|customer_ref|1", "shop|customer_ref|2")
 POINTS = ("any|email|ann@example.com", "any|phone|+442079460000")
 BIRTHDAYS = (
     *(date(year, 5, 20) for year in (1906, 1959, 1969, 1979, 1989, 1999, 2006)),
@@ -131,12 +133,21 @@ def profiles(draw: st.DrawFn) -> Profile:
     said = {
         "gender": draw(st.sampled_from([None, "female", "male"])),
         "country_code": draw(st.sampled_from([None, "GB", "IE"])),
+        "city": draw(st.sampled_from([None, "Cork"])),
         "language": draw(st.sampled_from([None, "en-GB", "fr"])),
         "account_type": draw(st.sampled_from([None, "private", "business"])),
         "loyalty_tier": draw(st.sampled_from([None, "gold", "none"])),
         "birthday": draw(st.sampled_from([None, *BIRTHDAYS])),
     }
     return Profile(draw(st.sampled_from(RECORDS)), said, draw(known(draw(days))))
+
+
+@st.composite
+def destinations(draw: st.DrawFn) -> Destination:
+    ordered_at = datetime.combine(draw(days), datetime.min.time())
+    at = draw(known(ordered_at.date()))
+    country = draw(st.sampled_from(["GB", "IE", "FR"]))
+    return Destination(draw(st.sampled_from(NUMBERS)), country, ordered_at, at, draw(later(at)))
 
 
 @st.composite
@@ -154,14 +165,16 @@ def bought(draw: st.DrawFn) -> Bought:
 def consents(draw: st.DrawFn) -> Consent:
     captured = datetime.combine(draw(days), datetime.min.time())
     instants = [as_of for as_of, _ in AS_OFS]
+    at = draw(known(captured.date()))
     return Consent(
         draw(st.sampled_from(["granted", "granted", "confirmed", "withdrawn", "expired", "pending"])),
         draw(st.sampled_from([None, None, None, "unsubscribe", "hard_bounce"])),
         draw(st.sampled_from([captured, datetime(2023, 5, 1), datetime(2023, 5, 2)])),
         draw(st.sampled_from([None, None, *instants])),
-        draw(known(captured.date())),
+        at,
         draw(st.sampled_from(["email", "email", "email", "sms"])),
         draw(st.sampled_from(["marketing", "marketing", "marketing", "profiling"])),
+        draw(later(at)),
     )
 
 
@@ -175,6 +188,7 @@ histories = st.builds(
     profiles=st.lists(profiles(), max_size=5),
     bought=st.lists(bought(), max_size=3),
     consents=st.lists(consents(), max_size=5),
+    destinations=st.lists(destinations(), max_size=4),
     orders=st.lists(orders(), max_size=8),
     lines=st.lists(lines(), max_size=8),
     sessions=st.lists(sessions(), max_size=8),
@@ -184,17 +198,23 @@ histories = st.builds(
 SCHEMA = """
 create table intermediate.int_customer_firsts (
     customer_id varchar, known_at timestamp, email_known_at timestamp, phone_known_at timestamp);
+create table staging.stg_lake__clock as select timestamp '2024-06-10' as as_of;
 create table intermediate.int_identifiers (
-    identifier_id bigint, identifier_type varchar, identifier varchar, customer_id varchar);
+    identifier_id bigint, identifier_type varchar, identifier varchar, customer_id varchar, first_known_at timestamp);
 create table staging.stg_crm__contacts (
     contact_id varchar, gender varchar, country_code varchar, language varchar, account_type varchar,
-    loyalty_tier varchar, birthday_given date, known_at timestamp, sequence integer, row_number integer);
+    loyalty_tier varchar, birthday_given date, city varchar, known_at timestamp, sequence integer, row_number integer,
+    delivery_id varchar, updated_at timestamp);
+create table intermediate.int_contact_addresses (contact_id varchar, delivery_id varchar, postal_code_key varchar);
+create table intermediate.int_order_document_versions (
+    source varchar, order_id varchar, identifier_id bigint, country_code varchar, status varchar, ordered_at timestamp,
+    known_at timestamp, superseded_at timestamp);
 create table staging.stg_third_party__demographics_versions (
     delivery_id varchar, contact_point_type varchar, contact_point varchar, gender varchar, age_band varchar,
     region_type varchar, known_at timestamp, superseded_at timestamp);
-create table marts.fct_consents (
+create table marts.consent_versions (
     customer_id varchar, channel varchar, purpose varchar, state varchar, suppression varchar, captured_at timestamp,
-    expires_at timestamp, known_at timestamp);
+    expires_at timestamp, known_at timestamp, superseded_at timestamp);
 create table intermediate.int_order_versions (
     customer_id varchar, ordered_on date, amount_base decimal(18, 4), known_at timestamp, superseded_at timestamp,
     reversed_known_at timestamp, reversal_ended_at timestamp, channel varchar, coupon varchar,
@@ -218,6 +238,7 @@ class Models:
     """SQL as dbt compiles it for a shop in London."""
 
     profiles: str
+    countries: str
     features: str
 
 
@@ -227,13 +248,13 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Models:
     shop = Shop(Home.create(scratch / "home", TIMEZONE, "GBP"), scratch)
     shop.set_clock("2024-06-10T00:00:00")
     shop.dbt("run", "--select", "stg_lake__clock")
-    shop.dbt("compile", "--select", "feat_customers", "int_profile_versions")
+    shop.dbt("compile", "--select", "feat_customers", "int_profile_versions", "int_country_versions")
 
     def compiled(name: str) -> str:
         (file,) = Path(scratch / "target").rglob(f"compiled/**/{name}.sql")
         return file.read_text()
 
-    return Models(compiled("int_profile_versions"), compiled("feat_customers"))
+    return Models(compiled("int_profile_versions"), compiled("int_country_versions"), compiled("feat_customers"))
 
 
 @pytest.fixture(scope="module")
@@ -247,8 +268,8 @@ def warehouse() -> Iterator[duckdb.DuckDBPyConnection]:
         "insert into features.feat_anchors values (?, ?, false, 900, 60)", [list(as_of) for as_of in AS_OFS]
     )
     connection.executemany(
-        "insert into intermediate.int_identifiers values (?, ?, ?, 'ann')",
-        [(record_key(name), *name.split("|")[1:]) for name in (*RECORDS, *POINTS)],
+        "insert into intermediate.int_identifiers values (?, ?, ?, 'ann', '2021-01-01')",
+        [(record_key(name), *name.split("|")[1:]) for name in (*RECORDS, *NUMBERS, *POINTS)],
     )
     yield connection
     connection.close()
@@ -260,7 +281,8 @@ def fill(connection: duckdb.DuckDBPyConnection, history: History) -> None:
         "intermediate.int_customer_firsts": [("ann", history.known_at, history.email_known_at, history.phone_known_at)],
         "staging.stg_crm__contacts": [
             (one.record.split("|")[-1], one.said["gender"], one.said["country_code"], one.said["language"],
-             one.said["account_type"], one.said["loyalty_tier"], one.said["birthday"], one.known_at, place, 1)
+             one.said["account_type"], one.said["loyalty_tier"], one.said["birthday"], one.said["city"],
+             one.known_at, place, 1, f"d{place}", None)
             for place, one in enumerate(history.profiles)
         ],
         "staging.stg_third_party__demographics_versions": [
@@ -269,8 +291,14 @@ def fill(connection: duckdb.DuckDBPyConnection, history: History) -> None:
             for place, one in enumerate(history.bought)
             for point, said in one.said.items()
         ],
-        "marts.fct_consents": [
-            (word.channel, word.purpose, word.state, word.suppression, word.captured_at, word.expires_at, word.known_at)
+        "intermediate.int_order_document_versions": [
+            ("shop", f"o{place}", record_key(one.record), one.country, None, one.ordered_at, one.known_at,
+             one.superseded_at)
+            for place, one in enumerate(history.destinations)
+        ],
+        "marts.consent_versions": [
+            (word.channel, word.purpose, word.state, word.suppression, word.captured_at, word.expires_at, word.known_at,
+             word.superseded_at)
             for word in history.consents
         ],
         "intermediate.int_order_versions": [
@@ -295,7 +323,7 @@ def fill(connection: duckdb.DuckDBPyConnection, history: History) -> None:
     }  # fmt: skip
     for table, rows in tables.items():
         connection.execute(f"truncate {table}")
-        complete = rows if table.startswith("staging") or table.endswith("firsts") else [
+        complete = rows if table.startswith("staging") or table.endswith(("firsts", "document_versions")) else [
             (customer, *row) for row in rows for customer in ("ann", None)
         ]  # fmt: skip
         if complete:
@@ -310,6 +338,7 @@ def test_the_sql_agrees_with_the_reference(
 ) -> None:
     fill(warehouse, history)
     warehouse.execute(f"create or replace table intermediate.int_profile_versions as {models.profiles}")
+    warehouse.execute(f"create or replace table intermediate.int_country_versions as {models.countries}")
     for as_of, as_of_on in AS_OFS:
         warehouse.execute(f"set variable slice_as_of = '{as_of}'; set variable slice_as_of_on = '{as_of_on}'")
         found = warehouse.execute(models.features)

@@ -64,14 +64,27 @@ def furnish(shop: Shop) -> None:
             order("5", "2023-11-01T10:00:00", "BOB"),
             order("6", "2024-02-28T10:00:00", "BOB"),
             order("7", "2024-03-14T10:00:00", "CAT"),
+            order("21", "2024-01-05T10:00:00", "DOT", email="dot@example.com", accepts_marketing=True, country="FR"),
+            order("22", "2024-01-06T10:00:00", "EVE", country="GB"),
+            order("23", "2024-01-07T10:00:00", "FAY", email="fay@example.com", accepts_marketing=True),
+            order("24", "2024-01-08T10:00:00", "GUS", email="gus@example.com", phone="+44 20 7946 0001", country="FR"),
+            order("25", "2024-01-09T10:00:00", "HAL", email="hal@example.com", accepts_marketing=True, country="FR"),
         ],
         order_lines=[
             line("1", 1, "mug", 1, 10), line("2", 1, "mug", 2, 10), line("2", 2, "pen", 1, 3),
             line("3", 1, "pen", 4, 3), line("4", 1, "mug", 1, 12.5), line("5", 1, "pen", 1, 3),
             line("6", 1, "mug", 3, 10), line("7", 1, "mug", 1, 10),
+            *[line(number, 1, "mug", 1, 10) for number in ("21", "22", "23", "24", "25")],
         ],
     )  # fmt: skip
-    shop.deliver("crm", contacts=[contact()])
+    shop.deliver(
+        "crm",
+        contacts=[
+            contact(),
+            contact(contact_id="k2", customer_ref="BOB", email="bob@example.com", given_name="Bob", gender="male"),
+            contact(contact_id="k3", customer_ref="DOT", email=None, given_name="Dot", country=None, city=None),
+        ],
+    )
     shop.deliver(
         "crm",
         consents=[{
@@ -81,7 +94,10 @@ def furnish(shop: Shop) -> None:
     )  # fmt: skip
     shop.deliver(
         "third_party",
-        demographics=[{"contact_point": "ann@example.com", "contact_point_type": "email", "region_type": "urban"}],
+        demographics=[
+            {"contact_point": "ann@example.com", "contact_point_type": "email", "region_type": "urban"},
+            {"contact_point": "bob.two@example.com", "contact_point_type": "email", "region_type": "urban"},
+        ],
     )
     shop.deliver(
         "web",
@@ -89,6 +105,7 @@ def furnish(shop: Shop) -> None:
             visit("w1", "2024-02-01T10:00:00", "identify", anonymous_id="d1", user_id="ANN"),
             visit("w2", "2024-02-01T10:05:00", "Product Viewed", anonymous_id="d1", user_id="ANN", product_id="mug"),
             visit("w3", "2024-03-16T10:00:00", "Product Added", anonymous_id="d1", user_id="ANN", product_id="mug"),
+            visit("w7", "2024-03-10T10:00:00", "Product Viewed", anonymous_id="d2", product_id="mug"),
         ],
     )
     shop.deliver(
@@ -97,11 +114,16 @@ def furnish(shop: Shop) -> None:
         sends=[
             {"send_id": f"m{number}", "campaign_id": "c1", "email": "ann@example.com", "sent_at": "2024-03-05T08:00:00"}
             for number in (1, 2)
+        ]
+        + [
+            {"send_id": "m3", "campaign_id": "c1", "email": "bob.two@example.com", "sent_at": "2024-03-05T08:00:00"},
         ],
         events=[
             mail("e1", "2024-03-05T08:00:10", "delivered", "m1"),
             mail("e2", "2024-03-05T09:00:00", "clicked", "m1"),
             mail("e3", "2024-03-06T09:00:00", "clicked", "m2"),
+            mail("e7", "2024-03-05T08:00:10", "delivered", "m3", email="bob.two@example.com"),
+            mail("e8", "2024-03-05T08:00:10", "unsubscribed", "m3", email="bob.two@example.com"),
         ],
     )
     shop.deliver(  # in the night before the schedule refreshes
@@ -132,18 +154,33 @@ def poison(shop: Shop, received_at: str) -> None:
             order("4", "2024-03-01T10:00:00", "ANN", status="fraud"),
             order("8", "2024-03-17T10:00:00", "BOB", coupon="LATE", discount=1),
             order("R6", "2024-03-02T10:00:00", "BOB", is_cancellation=True),
+            order("21", "2024-01-05T10:00:00", "DOT", email="dot.two@example.com", accepts_marketing=True, country="DE"),
+            order("22", "2024-01-06T10:00:00", "EVE", email="eve@example.com", phone="+44 20 7946 0002",
+                  accepts_marketing=True, country="IE"),
+            order("23", "2024-01-07T10:00:00", "FAY", email="fay@example.com", accepts_marketing=True, status="fraud"),
+            order("24", "2024-01-08T10:00:00", "GUY"),
+            order("25", "2024-01-09T10:00:00", "HAL", email="hal@example.com", accepts_marketing=False),
+            order("26", "2023-01-09T10:00:00", "HAL", email="hal@example.com", accepts_marketing=True, country="ES"),
+            order("27", "2024-02-09T10:00:00", "CAT", email="cat@example.com", country="ES"),
         ],
         order_lines=[
             line("2", 1, "mug", 9, 99), line("4", 1, "mug", 1, 1), line("8", 1, "pen", 1, 3), line("R6", 1, "mug", 3, 10),
+            *[line(number, 1, "mug", 1, 10) for number in ("21", "22", "23", "24", "25", "26", "27")],
         ],
     )  # fmt: skip
     shop.deliver(
         "crm", received_at,
         contacts=[contact(gender="male", birthday="1950-01-01", loyalty_tier="none", country="IE",
-                          accepts_marketing=True, phone="020 7946 0000", updated_at="2023-01-06T10:00:00")],
+                          accepts_marketing=True, phone="020 7946 0000", updated_at="2023-01-06T10:00:00"),
+                  contact(contact_id="k2", customer_ref="BOB", email="bob.two@example.com", country="IE"),
+                  contact(contact_id="k3", customer_ref="DOT", email="dot@example.com", country="IE", city="Cork"),
+                  contact(contact_id="k4", customer_ref="CAT", email="cat@example.com", created_at="2023-01-05T10:00:00")],
         consents=[{
             "consent_id": "s2", "contact_id": "k1", "contact_point": "ann@example.com", "channel": "email",
             "purpose": "marketing", "state": "withdrawn", "captured_at": "2023-02-05T10:00:00",
+        }, {
+            "consent_id": "s3", "contact_id": "k2", "channel": "email", "purpose": "marketing", "state": "confirmed",
+            "captured_at": "2023-02-05T10:00:00",
         }],
     )  # fmt: skip
     shop.deliver(
@@ -157,6 +194,7 @@ def poison(shop: Shop, received_at: str) -> None:
             visit("w4", "2024-02-01T10:02:00", "Product Added", anonymous_id="d1", user_id="ANN", product_id="pen"),
             visit("w5", "2024-03-16T10:10:00", "Order Completed", anonymous_id="d1", user_id="ANN", order_id="8"),
             visit("w6", "2024-03-17T10:10:00", "Products Searched", anonymous_id="d1", user_id="ANN", query="mugs"),
+            visit("w8", "2024-03-10T10:05:00", "identify", anonymous_id="d2", user_id="BOB"),
         ],
     )  # fmt: skip
     shop.deliver(
@@ -277,3 +315,17 @@ def test_the_poison_arrived(after: dict[str, list[dict[str, Any]]]) -> None:
         if row["customer_id"] == customer_id("crm|contact_id|k1") and str(row["as_of"]) == NEXT_MONDAY.replace("T", " ")
     ]
     assert (ann["gender"], ann["email_consent"]) == ("male", "refused")
+
+
+def test_countries_are_those_of_orders_where_no_address_tells(after: dict[str, list[dict[str, Any]]]) -> None:
+    countries = {
+        (row["customer_id"], str(row["as_of"])): row["country_code"] for row in after["feat_customers"]
+    }  # fmt: skip
+    known = {
+        name: tuple(
+            countries.get((customer_id(f"shop|customer_ref|{name}"), at.replace("T", " ")))
+            for at in (MONDAY, NEXT_MONDAY)
+        )
+        for name in ("DOT", "EVE", "HAL", "CAT")
+    }
+    assert known == {"DOT": ("FR", "DE"), "EVE": ("GB", "IE"), "HAL": ("FR", "ES"), "CAT": (None, "ES")}

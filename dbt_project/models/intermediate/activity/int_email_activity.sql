@@ -14,7 +14,8 @@ campaigns as (
 identifiers as (
     select
         identifier_id,
-        customer_id
+        customer_id,
+        first_known_at
     from {{ ref("int_identifiers") }}
 ),
 
@@ -38,7 +39,7 @@ activity as (
         events.occurred_on,
 
         events.occurred_at,
-        events.known_at,
+        greatest(events.known_at, coalesce(identifiers.first_known_at, events.known_at)) as known_at,
         events.machine_known_at
     from events
     left join campaigns on events.campaign_id = campaigns.campaign_id

@@ -7,7 +7,8 @@ sessions as (
 identifiers as (
     select
         identifier_id,
-        customer_id
+        customer_id,
+        first_known_at
     from {{ ref("int_identifiers") }}
 ),
 
@@ -33,7 +34,7 @@ attributed as (
 
         sessions.started_at,
         sessions.ended_at,
-        sessions.known_at,
+        greatest(sessions.known_at, coalesce(identifiers.first_known_at, sessions.known_at)) as known_at,
         sessions.superseded_at
     from sessions
     left join identifiers on sessions.identifier_id = identifiers.identifier_id

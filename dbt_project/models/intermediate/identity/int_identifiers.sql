@@ -24,7 +24,7 @@ contact_points as (
         contact_point_type,
         contact_point,
         max(case when is_owner then record_id end) as record_id,
-        min(first_known_at) as first_known_at
+        max(case when is_owner then first_known_at end) as first_known_at
     from {{ ref("int_record_contact_points") }}
     group by
         contact_point_id,

@@ -9,7 +9,8 @@ identifiers as (
         identifier_id,
         identifier_type,
         identifier,
-        customer_id
+        customer_id,
+        first_known_at
     from {{ ref("int_identifiers") }}
 ),
 
@@ -41,7 +42,7 @@ contacts as (
         on {{ identifier_id("crm", "contact_id", "contacts.contact_id") }} = identifiers.identifier_id
 ),
 
--- Bought data are about a contact point and so about its owner.
+-- Bought data are about a contact point and so about its owner, since it is known whose it is.
 demographics as (
     select
         'third_party' as source,
@@ -59,7 +60,7 @@ demographics as (
         cast(null as date) as birthday,
 
         demographics.known_at as valued_at,
-        demographics.known_at,
+        greatest(demographics.known_at, identifiers.first_known_at) as known_at,
         demographics.superseded_at
     from {{ ref("stg_third_party__demographics_versions") }} as demographics
     inner join identifiers
@@ -69,6 +70,7 @@ demographics as (
     group by
         identifiers.customer_id,
         identifiers.identifier_id,
+        identifiers.first_known_at,
         demographics.delivery_id,
         demographics.known_at,
         demographics.superseded_at

@@ -1,9 +1,7 @@
 with
 
-clock as (
-    select * from {{ ref("stg_lake__clock") }}
-),
-
+-- Every version, as of contacts: what an order said once was known then, whatever a later delivery puts in its place.
+-- The standing version was seen last.
 documents as (
     select
         source,
@@ -12,10 +10,15 @@ documents as (
         email,
         phone,
         cast(null as varchar) as anonymous_id,
-        ordered_at as seen_at,
+        case
+            when superseded_at < {{ clock_as_of() }} then {{ dbt.dateadd("microsecond", -1, "ordered_at") }}
+            else ordered_at
+        end as seen_at,
         known_at
-    from {{ ref("int_order_documents") }}
-    where status is null or status not in ('test', 'fraud')
+    from {{ ref("int_order_document_versions") }}
+    where
+        known_at < {{ clock_as_of() }}
+        and (status is null or status not in ('test', 'fraud'))
 ),
 
 contacts as (
@@ -29,6 +32,7 @@ contacts as (
         updated_at as seen_at,
         known_at
     from {{ ref("stg_crm__contacts") }}
+    where known_at < {{ clock_as_of() }}
 ),
 
 consents as (
@@ -43,8 +47,11 @@ consents as (
         known_at
     from {{ ref("stg_crm__consents") }}
     where
-        (channel = 'email' and email is not null)
-        or (channel in ('sms', 'phone') and phone is not null)
+        known_at < {{ clock_as_of() }}
+        and (
+            (channel = 'email' and email is not null)
+            or (channel in ('sms', 'phone') and phone is not null)
+        )
 ),
 
 -- A row for all of it, which is as much as its least and greatest tell.
@@ -79,6 +86,7 @@ earlier_web_sightings as (
     where
         not events.is_bot
         and events.is_tracked
+        and events.known_at < {{ clock_as_of() }}
         and sightings.first_known_at < {{ clock_as_of() }}
         and sightings.last_known_at >= {{ clock_as_of() }}
 ),
@@ -106,7 +114,6 @@ known as (
         min(sightings.known_at) as first_known_at,
         max(coalesce(sightings.seen_at, sightings.known_at)) as last_seen_at
     from sightings
-    inner join clock on sightings.known_at < clock.as_of
     where coalesce(sightings.customer_ref, sightings.contact_id, sightings.email, sightings.phone) is not null
     group by
         sightings.source,

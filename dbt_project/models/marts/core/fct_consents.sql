@@ -127,8 +127,8 @@ checkout as (
         ordered_at as captured_at,
         known_at,
         cast(null as timestamp) as expires_at
-    from {{ ref("int_order_documents") }}
-    where accepts_marketing and email is not null and (status is null or status not in ('test', 'fraud'))
+    from {{ ref("int_checkout_consents") }} as granted
+    where {{ stands_at("granted", clock_as_of()) }}
 ),
 
 -- A tick in the profile grants for the address it stands beside, since the record was made or the tick was set. Taking
@@ -281,6 +281,7 @@ attributed as (
 
         judged.captured_at,
         judged.known_at,
+        coalesce(contact_owners.first_known_at, point_owners.first_known_at) as attributed_at,
         judged.expires_at,
         case
             when not judged.is_grant or judged.is_explicit or judged.purpose <> 'marketing' then judged.expires_at
