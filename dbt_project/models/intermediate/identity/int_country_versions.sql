@@ -169,7 +169,8 @@ believed as (
 changed as (
     select *
     from believed
-    qualify row_number() over (partition by customer_id order by changed_at) = 1
+    qualify
+        row_number() over (partition by customer_id order by changed_at) = 1
         or country_code is distinct from lag(country_code) over (partition by customer_id order by changed_at)
 ),
 

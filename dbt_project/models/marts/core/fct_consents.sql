@@ -111,9 +111,9 @@ crm as (
 
 checkout as (
     select
-        'checkout|' || order_key as event_key,
+        'checkout|' || granted.order_key as event_key,
         cast(null as varchar) as contact_id,
-        email as contact_point,
+        granted.email as contact_point,
         'email' as contact_point_type,
         'email' as channel,
         'marketing' as purpose,
@@ -122,10 +122,10 @@ checkout as (
         'consent' as lawful_basis,
         cast(null as varchar) as notice_version,
         'checkout' as captured_by,
-        order_key as evidence,
+        granted.order_key as evidence,
         'checkout' as origin,
-        ordered_at as captured_at,
-        known_at,
+        granted.ordered_at as captured_at,
+        granted.known_at,
         cast(null as timestamp) as expires_at
     from {{ ref("int_checkout_consents") }} as granted
     where {{ stands_at("granted", clock_as_of()) }}
