@@ -41,7 +41,7 @@ def interactions():
             rows += [(customer, item, "purchase", float(age)) for age in ages]
     rows.append((BROWSER, 3, "view", 2.0))
     customers, items, kinds, ages = (np.array(column) for column in zip(*rows, strict=True))
-    return Interactions(customers, items, kinds, ages, (CUSTOMERS, ITEMS))
+    return Interactions(customers, items, kinds, ages.astype(float), (CUSTOMERS, ITEMS))
 
 
 @pytest.fixture(scope="module")

@@ -17,13 +17,13 @@ ALL = [Popularity(), Repurchase(), ItemKNN(), EASE(), ALS(factors=4)]
 EACH = pytest.mark.parametrize("estimator", ALL, ids=lambda estimator: type(estimator).__name__)
 
 
-def weights(rows=60, items=25, seed=3):
+def weights(rows=60, items=25, seed=3) -> sparse.csr_array:
     generator = np.random.default_rng(seed)
     dense = generator.gamma(1, 1, (rows, items)) * (generator.random((rows, items)) < 0.3)
     return sparse.csr_array(dense.astype(np.float32))
 
 
-def dense(scores):
+def dense(scores) -> np.ndarray:
     return scores.toarray() if sparse.issparse(scores) else scores
 
 
@@ -31,7 +31,7 @@ def test_interactions_add_up_by_kind_and_age():
     found = customer_items(
         [0, 0, 1, 1], [2, 2, 0, 1], ["purchase", "view", "cart", "purchase"], [0, 30, 60, 0], shape=(3, 3), half_life=30
     )
-    expected = np.log1p([[0, 0, 1 + 0.1 / 2], [0.3 / 4, 1, 0], [0, 0, 0]])
+    expected = np.log1p(np.array([[0, 0, 1 + 0.1 / 2], [0.3 / 4, 1, 0], [0, 0, 0]]))
     np.testing.assert_allclose(found.toarray(), expected, rtol=1e-6)
 
 
@@ -172,8 +172,8 @@ def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
 
 
 def test_ease_keeps_the_largest_weights_towards_each_item():
-    full = EASE().fit(weights()).weights_
-    kept = EASE(neighbours=3).fit(weights()).weights_.toarray()
+    full = dense(EASE().fit(weights()).weights_)
+    kept = dense(EASE(neighbours=3).fit(weights()).weights_)
     for target in range(25):
         largest = np.sort(np.argsort(-np.abs(full[:, target]))[:3])
         assert np.flatnonzero(kept[:, target]).tolist() == largest.tolist()
@@ -220,13 +220,10 @@ def test_repurchase_intervals_by_hand():
 
 
 def test_the_repeat_share_of_few_buyers_is_drawn_to_that_of_all():
-    customers, items, ages = [], [], []
-    for customer in range(100):
-        customers, items, ages = [*customers, customer], [*items, 0], [*ages, 9]
-    customers, items, ages = [*customers, 200, 200], [*items, 1, 1], [*ages, 1, 8]
-    found = RepurchaseIntervals(repeat_share=0.1, prior_buyers=20).fit(
-        np.array(customers), np.array(items), np.array(ages), 2
-    )
+    # A hundred customers bought item 0 once; one bought item 1 twice.
+    customers, items = np.append(np.arange(100), [200, 200]), np.append(np.zeros(100, dtype=np.int64), [1, 1])
+    ages = np.append(np.full(100, 9), [1, 8])
+    found = RepurchaseIntervals(repeat_share=0.1, prior_buyers=20).fit(customers, items, ages, 2)
     assert found.repeat_shares_[1] == pytest.approx((1 + 20 / 101) / 21)
     assert not found.consumable_.any()
 
