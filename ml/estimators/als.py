@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 from ml.estimators.interactions import checked, learnable
 
 
-class ALS(BaseEstimator):
+class ALS(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Customers and items as vectors whose products say what is wanted (Hu, Koren and Volinsky 2008).
 
     Parameters:

@@ -17,7 +17,7 @@ ITEMS_MAX = 10_000
 """Beyond, the inverse takes minutes and gigabytes: 390 s and 3.2 GB at 20,000."""
 
 
-class EASE(BaseEstimator):
+class EASE(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Each item is predicted from all others by ridge regression (Steck 2019, "Embarrassingly Shallow Autoencoders").
 
     With P the inverse of X'X + regularization * I, the weights are -P[j, i] / P[i, i], and 0 on the diagonal (eq. 8).

@@ -14,7 +14,7 @@ from ml.estimators.top import best_of_rows
 _BLOCK = 1_000  # items whose similarities to all others are held at a time
 
 
-class ItemKNN(BaseEstimator):
+class ItemKNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Each item speaks for the items it is most similar to.
 
     Similarity is the cosine of two columns with a shrunk denominator, x.y / (|x||y| + shrinkage): of items that few

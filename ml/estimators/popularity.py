@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ml.estimators.interactions import checked, learnable
 
 
-class Popularity(BaseEstimator):
+class Popularity(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Everyone is recommended what most weight lies on.
 
     Attributes:

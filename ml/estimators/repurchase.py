@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 from ml.estimators.interactions import checked, learnable
 
 
-class Repurchase(BaseEstimator):
+class Repurchase(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Everyone is recommended their own history, by its weight: what is recent and frequent first.
 
     Attributes:
@@ -36,7 +36,7 @@ class Repurchase(BaseEstimator):
         return checked(X, items=self.n_features_in_)
 
 
-class RepurchaseIntervals(BaseEstimator):
+class RepurchaseIntervals(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Which items the same customers buy again, and after how many days.
 
     The share of an item's buyers who bought it on two days or more is drawn towards the share over all items, as if
