@@ -117,7 +117,7 @@ def test_reasons_do_not_depend_on_who_is_scored_beside(monkeypatch):
     values, outcome = sample()
     pipeline = candidates.make("boosting").fit(values, outcome)
     together = top_reasons(pipeline, values, NAMES)
-    monkeypatch.setattr("ml.reasons._CHUNK", 7)
+    monkeypatch.setattr("ml.reasons._CHUNK", 700)
 
     assert together.equals(top_reasons(pipeline, values, NAMES))
 

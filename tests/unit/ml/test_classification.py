@@ -171,12 +171,14 @@ def test_the_gap_for_late_deliveries_is_kept():
 
 def test_the_season_of_a_year_before_calibrates_where_it_is_known():
     split = classification.split_in_time(CHURN, ANCHORS, AS_OF_ON)
-    scopes = classification.scopes(split)
+    scopes = classification.scopes(CHURN, split)
 
     assert scopes["newest"] == split.learned[-3:]
     assert all(abs((split.judged - anchor).days - 364) <= 28 for anchor in scopes["season"])
+    split_30 = classification.split_in_time(PURCHASE_30, ANCHORS, AS_OF_ON)
+    assert classification.scopes(PURCHASE_30, split_30)["season"] == (split_30.judged - timedelta(days=364),)
     assert set(scopes["both"]) == set(scopes["newest"]) | set(scopes["season"])
-    assert set(classification.scopes(Split(split.learned[-5:], split.judged))) == {"newest"}
+    assert set(classification.scopes(CHURN, Split(split.learned[-5:], split.judged))) == {"newest"}
 
 
 def test_a_base_rate_that_moved_is_followed_by_calibrating_on_the_newest(current):
