@@ -53,7 +53,8 @@ class Settings:
         similar_half_life: days, of what similarity is learned from and applied to.
         trending_half_life: days, of present sales.
         just_bought_days: an item bought within is left out, unless it is a consumable.
-        neighbours: weights kept for each item.
+        neighbours: similar items that speak for an item. On the real retailer 50 find more new items than 200.
+        reach: items that an item speaks for, and weights that EASE keeps towards each.
         ease_items_max: items up to which EASE is used.
         chunk: customers scored at a time.
     """
@@ -63,13 +64,14 @@ class Settings:
     similar_half_life: float = 60.0
     trending_half_life: float = 14.0
     just_bought_days: int = 30
-    neighbours: int = 200
+    neighbours: int = 50
+    reach: int = 200
     ease_items_max: int = 10_000
     chunk: int = 2_000
 
     def __post_init__(self) -> None:
-        if min(self.k, self.neighbours, self.chunk) < 1 or self.just_bought_days < 0:
-            raise ValueError(f"k, neighbours and chunk must be 1 or more, days 0 or more: {self}")
+        if min(self.k, self.neighbours, self.reach, self.chunk) < 1 or self.just_bought_days < 0:
+            raise ValueError(f"k, neighbours, reach and chunk must be 1 or more, days 0 or more: {self}")
 
 
 @dataclass(frozen=True)
@@ -356,13 +358,14 @@ def learn(
     if items != len(catalogue.item_ids):
         raise ValueError(f"interactions with {items} items, a catalogue of {len(catalogue.item_ids)}")
     history = interactions.matrix(settings.similar_half_life)
-    knn = ItemKNN(neighbours=min(settings.neighbours, items)).fit(history)
+    knn = ItemKNN(neighbours=settings.neighbours).fit(history)
     similarities = sparse.csr_array(knn.weights_.T)
     similarities.sort_indices()
     if items <= settings.ease_items_max:
-        method, weights = "ease", EASE(neighbours=settings.neighbours).fit(history).weights_
+        method, weights = "ease", EASE(neighbours=settings.reach).fit(history).weights_
     else:
-        method, weights = "item_knn", knn.weights_
+        knn.set_params(reach=settings.reach)
+        method, weights = "item_knn", knn.fit(history).weights_
     long_run = Popularity().fit(history)
     sales = interactions.matrix(settings.trending_half_life)
     popularity = np.bincount(sales.indices, weights=sales.data, minlength=items)

