@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -245,7 +245,7 @@ ON_THE_EDGE = {
     "a season that is just one": {
         "orders": [
             *(order_of(date(2022, 3, day)) for day in range(1, 8)),
-            *(order_of(date(2023, month, 1)) for month in (8, 10, 12)),
+            *(order_of(date(2023, month, 1)) for month in (8, 9, 10)),
         ]
     },
     "lines": {
@@ -258,6 +258,18 @@ ON_THE_EDGE = {
                             for number, day in enumerate(EDGE_DAYS)]},
     "visits that left no cart": {"sessions": [Session(day, 0, 0, 0, 0, True, False, noon(day)) for day in EDGE_DAYS]},
     "carts that were left": {"sessions": [Session(day, 0, 1, 0, 0, False, False, noon(day)) for day in EDGE_DAYS]},
+    "a cart that was left and a visit without one": {
+        "sessions": [
+            Session(TODAY - timedelta(9), 1, carts, 0, 0, False, False, noon(TODAY - timedelta(9))) for carts in (0, 1)
+        ]
+    },
+    "lines that something else took the place of at as_of": {
+        "lines": [
+            replace(line_of(as_of_on - timedelta(9), kind, amount), superseded_at=as_of)
+            for as_of, as_of_on in AS_OFS
+            for kind, amount in (("sale", 2), ("return", -1))
+        ]
+    },
     "carts never": {"sessions": [Session(day, 1, 0, 0, 0, False, False, noon(day)) for day in EDGE_DAYS]},
     "mail": {
         "mail": [
