@@ -286,6 +286,9 @@ def _stage(connection: duckdb.DuckDBPyConnection, history: History, order: Itera
            " accepts_marketing boolean, is_void boolean, is_cancellation boolean, ordered_at timestamp, known_at timestamp",
            [(f"shop|{email}", None, email, None, None, None, None, False, False, START, START)
             for email in history.orders])  # fmt: skip
+    # Nobody ticks a box at checkout: what a person said is all in the events.
+    _table(connection, "intermediate.int_checkout_consents",
+           "order_key varchar, email varchar, ordered_at timestamp, known_at timestamp, superseded_at timestamp", [])  # fmt: skip
     events = [(number, history.events[number]) for number in order]
     _table(connection, "staging.stg_crm__consents",
            "consent_id varchar, contact_id varchar, delivery_id varchar, row_number bigint, contact_point varchar,"
