@@ -89,7 +89,7 @@ class Sendability:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A customer and the segments: those they are in or kept out of, and those that were asked for.
+    """A customer and the segments: those they are in, were in or are kept out of, and those that were asked for.
 
     Attributes:
         as_of: aware instant of the data, in UTC.
@@ -144,7 +144,7 @@ def explain(
         explained = []
         for name, version in versions.items():
             one = _explain(connection, home, version, customer_id, memberships, changes.get(name, ()), data)
-            if one.is_member or one.held or name in wanted:
+            if one.is_member or one.held or one.history or name in wanted:
                 explained.append(one)
         for name in sorted(memberships - set(versions)):
             lines = tuple(_line(change, home) for change in reversed(changes.get(name, ())))

@@ -76,10 +76,10 @@ def explain(
     customer: Annotated[str, typer.Argument(metavar="CUSTOMER", help="A customer's id, or the beginning of one.")],
     segment: Annotated[
         list[str] | None,
-        typer.Option("--segment", metavar="NAME", help="Also this segment, if the customer is not in it; repeatable."),
+        typer.Option("--segment", metavar="NAME", help="Also this segment, if the customer never was in it; repeatable."),
     ] = None,
 ) -> None:
-    """Which segments a customer is in and why: each condition with its value, since when, and what holds them in or out.
+    """Which segments a customer is in or was in, and why: each condition with its value, since when, and what holds them.
 
     Reads published marts and releases, and shows no personal data.
 

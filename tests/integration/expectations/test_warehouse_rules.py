@@ -126,7 +126,6 @@ BREAKS: dict[str, dict[str, str]] = {
     "staging.stg_releases__memberships": {"membership_frozen_once": "insert into {0} select * from {0} limit 1"},
     "staging.stg_releases__membership_changes": {
         "one_change_a_release": "insert into {0} select * from {0} limit 1",
-        "change_known": "update {0} set change = 'moved'",
     },
     "staging.stg_lake__segments_set_aside": {"segment_set_aside_once": "insert into {0} select * from {0}"},
     "staging.stg_third_party__demographics_versions": {

@@ -62,6 +62,13 @@ def test_kept_out_by_re_entry(shop: Shop) -> None:
     assert [line.split()[0] for line in big.history] == ["left", "entered"]
 
 
+def test_a_segment_that_the_customer_has_left(shop: Shop) -> None:
+    shop.history((1, EARLY, ident(3), "big", "entered", None), (2, LATE, ident(3), "big", "left", "behaviour"))
+    [big] = [one for one in explain(shop.settings, shop.home, ident(3)).segments if one.name == "big"]
+    assert big.verdict == "not in it"
+    assert [line.split()[0] for line in big.history] == ["left", "entered"]
+
+
 def test_a_segment_that_is_no_more(shop: Shop) -> None:
     shop.delete("big")
     big = explain(shop.settings, shop.home, ident(77)).segments[-1]
