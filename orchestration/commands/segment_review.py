@@ -76,7 +76,9 @@ def explain(
     customer: Annotated[str, typer.Argument(metavar="CUSTOMER", help="A customer's id, or the beginning of one.")],
     segment: Annotated[
         list[str] | None,
-        typer.Option("--segment", metavar="NAME", help="Also this segment, if the customer never was in it; repeatable."),
+        typer.Option(
+            "--segment", metavar="NAME", help="Also this segment, if the customer never was in it; repeatable."
+        ),
     ] = None,
 ) -> None:
     """Which segments a customer is in or was in, and why: each condition with its value, since when, and what holds them.
