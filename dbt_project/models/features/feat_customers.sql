@@ -105,7 +105,21 @@ countries as (
 
 ),
 
--- The last word counts; of two said at once the refusal does. A bounce is nothing that a person said.
+-- A bounce is nothing that a person said.
+words as (
+
+    select versions.*
+    from {{ ref('consent_versions') }} as versions
+    where
+        versions.customer_id is not null
+        and versions.channel = 'email'
+        and versions.purpose = 'marketing'
+        and coalesce(versions.suppression, '') != 'hard_bounce'
+        and {{ stands_at('versions', as_of) }}
+
+),
+
+-- The last word counts; of two said at once the refusal does.
 consents as (
 
     select
@@ -121,13 +135,7 @@ consents as (
         ) as granted_at,
         max(case when suppression is not null or state = 'withdrawn' then captured_at end) as refused_at,
         max(case when suppression is null and state = 'expired' then captured_at end) as expired_at
-    from {{ ref('consent_versions') }} as versions
-    where
-        customer_id is not null
-        and channel = 'email'
-        and purpose = 'marketing'
-        and coalesce(suppression, '') != 'hard_bounce'
-        and {{ stands_at('versions', as_of) }}
+    from words
     group by customer_id
 
 ),
