@@ -1,4 +1,4 @@
-"""Suites of what staging reads that nobody delivered: the lake's own records, shipped lists, and what Python learned."""
+"""Suites of staging's records about data: the lake's own, shipped lists, versions kept, and what Python learned."""
 
 from __future__ import annotations
 
@@ -6,8 +6,18 @@ from expectations.rules import Suite, form_rules, given, has_rows, never, none_f
 
 
 def suites() -> list[Suite]:
-    """The suites of `stg_lake__*`, `stg_shipped__*` and `stg_ml__*`."""
-    return [_clock(), _deliveries(), _emails(), _phones(), _shipped_postal_codes(), _fits(), _scores()]
+    """The suites of `stg_lake__*`, `stg_shipped__*` and `stg_ml__*`, and of versions that staging keeps of what was delivered."""
+    return [
+        _clock(),
+        _deliveries(),
+        _emails(),
+        _phones(),
+        _segments_set_aside(),
+        _demographics_versions(),
+        _shipped_postal_codes(),
+        _fits(),
+        _scores(),
+    ]
 
 
 def _clock() -> Suite:
@@ -144,6 +154,34 @@ def _scores() -> Suite:
                 "churn_is_a_probability",
                 "model like 'churn%' and not coalesce(score between 0 and 1, false)",
                 "The churn score is a probability",
+            ),
+        ),
+        optional=True,
+    )
+
+
+def _segments_set_aside() -> Suite:
+    return Suite(
+        group="staging",
+        table="staging.stg_lake__segments_set_aside",
+        keys=("segment",),
+        rules=(unique(("segment",), name="segment_set_aside_once"), given("reason")),
+        optional=True,
+    )
+
+
+def _demographics_versions() -> Suite:
+    return Suite(
+        group="staging",
+        table="staging.stg_third_party__demographics_versions",
+        keys=("delivery_id", "row_number"),
+        rules=(
+            unique(("delivery_id", "row_number"), name="row_told_once"),
+            given("known_at"),
+            none_where(
+                "version_ends_after_it_began",
+                "superseded_at < known_at",
+                "A delivery is not replaced before it was known",
             ),
         ),
         optional=True,
