@@ -39,3 +39,7 @@ class PlanError(MailwrightError):
 
 class ReleaseError(MailwrightError):
     """A release is missing, was changed since it was frozen, or can't be gone back to. Recovery: as the message says."""
+
+
+class ModelError(MailwrightError):
+    """A model can't be kept, read or found. Recovery: as the message says; the last scores stay."""

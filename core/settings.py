@@ -35,6 +35,8 @@ class Settings(BaseSettings):
 
     releases_kept: int = Field(90, ge=2, description="How many of the newest releases are kept, for going back to")
 
+    mlflow_uri: str | None = Field(None, description="MLflow server; without one, models are kept in the home")
+
     mailchimp_api_key: SecretStr | None = Field(None, description="Mailchimp API key; without one, the sandbox is used")
     mailchimp_server: str | None = Field(None, description="Mailchimp data centre, for example us19")
     mailchimp_list_id: str | None = Field(None, description="Mailchimp audience id")
