@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -142,12 +143,17 @@ class Registry:
         Raises:
             ModelError: the server can't be reached, or the file is none of MLflow's.
         """
-        self._artifacts = home.models / "artifacts"
+        self.artifacts = home.models / "artifacts"
         self._server = settings.mlflow_uri
         self._uri = self._server or f"sqlite:///{home.models / 'mlflow.db'}"
         self.shown = self._server or str(home.models / "mlflow.db")
         home.models.mkdir(parents=True, exist_ok=True)
         self._client = self._connect()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the models are on a server."""
+        return self._server is not None
 
     @property
     def uri(self) -> str:
@@ -211,7 +217,11 @@ class Registry:
         self._client.log_param(run_id, "features", ", ".join(card.features)[:6000])
         with tempfile.TemporaryDirectory(prefix="mailwright-model-") as folder:
             digest = self._write(Path(folder), card, estimator, files)
-            self._client.log_artifacts(run_id, folder)
+            if self.is_remote:
+                self._client.log_artifacts(run_id, folder)
+            else:
+                # Not by MLflow, which writes to where the home was when the model was first trained.
+                shutil.copytree(folder, self._local(card.model, run_id), dirs_exist_ok=True)
         self._client.set_terminated(run_id)
         if not self._client.search_registered_models(f"name = '{card.model}'"):
             self._client.create_registered_model(card.model)
@@ -260,14 +270,17 @@ class Registry:
         """Where an artefact of a version is; one on a server is fetched to a temporary folder."""
         if self._server is None:
             # Not by MLflow's absolute address: a home may be moved.
-            return self._artifacts / version.model / version.run_id / "artifacts" / name
+            return self._local(version.model, version.run_id) / name
         return Path(self._client.download_artifacts(version.run_id, name))
+
+    def _local(self, model: str, run_id: str) -> Path:
+        return self.artifacts / model / run_id / "artifacts"
 
     def _experiment(self, model: str) -> str:
         found = self._client.get_experiment_by_name(model)
         if found is not None:
             return str(found.experiment_id)
-        location = None if self._server else (self._artifacts / model).as_uri()
+        location = None if self._server else (self.artifacts / model).as_uri()
         return str(self._client.create_experiment(model, artifact_location=location))
 
     def _write(self, folder: Path, card: Card, estimator: Any, files: Mapping[str, str | bytes]) -> str:
@@ -310,7 +323,12 @@ def one_thread() -> Iterator[None]:
 
 def _card_text(card: Card) -> str:
     said = {**asdict(card), "as_of": card.as_of.isoformat(sep=" ")}
-    return json.dumps(said, indent=2, sort_keys=True) + "\n"
+    return json.dumps(said, indent=2, sort_keys=True, default=_plain) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of NumPy as Python's; anything else, such as a date, in words."""
+    return value.item() if hasattr(value, "item") else str(value)
 
 
 def _read_card(path: Path) -> Card:

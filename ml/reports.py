@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.files import write_atomically
 from core.home import Home
-from ml.drift import Drift
-from ml.model import Model
-from ml.registry import Registry, Version
-from ml.verbs import Scoring, Training
 
-_TEMPLATE = Path(__file__).with_name("report.html")
+if TYPE_CHECKING:
+    from ml.model import Finding, FollowUp, Model
+    from ml.registry import Registry, Version
+    from ml.verbs import Scoring, Training
+
+_TEMPLATES = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Report:
+    """A page that was written, and the pictures on it by caption."""
+
+    path: Path
+    pictures: Mapping[str, bytes]
 
 
 def page(home: Home, model: str) -> Path:
@@ -30,42 +40,58 @@ def write(
     *,
     training: Training | None = None,
     scoring: Scoring | None = None,
-    drifts: Sequence[Drift] = (),
-) -> Path:
-    """Write the report of a model anew, and return where it is.
+    followed: FollowUp | None = None,
+    findings: Sequence[Finding] = (),
+) -> Report:
+    """Write the report of a model anew.
 
     Args:
         training: the newest, if there was one now.
         scoring: the newest, if there was one now.
-        drifts: of today's rows against those that the champion was trained on.
+        followed: how earlier scores did.
+        findings: what is watched, as it was found now.
     """
-    from jinja2 import Environment, StrictUndefined
-
     versions = registry.versions(model.name)
     champion = next((version for version in versions if version.role == "champion"), None)
     challenger = next((version for version in versions if version.role == "challenger"), None)
-
-    def pictures_of(version: Version) -> Iterable[tuple[str, str]]:
-        for path in sorted(registry.file(version, "").glob("*.png")):
-            yield path.stem, base64.b64encode(path.read_bytes()).decode()
-
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    text = environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
+    judged = [version for version in (champion, challenger) if version is not None]
+    of_versions = {version.number: dict(_pictures(registry, version)) for version in judged}
+    scored = scoring.scored if scoring is not None else None
+    now = (dict(scored.pictures) if scored else {}) | (dict(followed.pictures) if followed else {})
+    _render(
+        page(home, model.name),
+        "report.html",
         model=model,
         versions=versions,
         champion=champion,
-        judged=[version for version in (champion, challenger) if version is not None],
-        reason=training.decision.reason if training else None,
-        trained_well=bool(training and training.decision.promote),
-        scoring=scoring.reason if scoring else None,
-        drifts=list(drifts),
-        pictures_of=pictures_of,
-        stamp=_stamp,
-        shown=_shown,
-        is_number=lambda value: isinstance(value, int | float),
+        judged=judged,
+        training=training,
+        scoring=scoring,
+        findings=findings,
+        drifts=scoring.drifts if scoring is not None else (),
+        tables_now=(dict(scored.report) if scored else {}) | (dict(followed.tables) if followed else {}),
+        pictures_now=now,
+        pictures_of=of_versions,
     )
-    write_atomically(page(home, model.name), text)
-    return page(home, model.name)
+    return Report(page(home, model.name), (of_versions[champion.number] if champion is not None else {}) | now)
+
+
+def _pictures(registry: Registry, version: Version) -> Iterable[tuple[str, bytes]]:
+    for path in sorted(registry.file(version, "").glob("*.png")):
+        yield path.stem, path.read_bytes()
+
+
+def _render(path: Path, template: str, **said: Any) -> None:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    environment.filters |= {"stamp": _stamp, "shown": _shown, "picture": _picture}
+    environment.tests["numeric"] = lambda value: isinstance(value, int | float) and not isinstance(value, bool)
+    write_atomically(path, environment.get_template(template).render(**said))
+
+
+def _picture(png: bytes) -> str:
+    return "data:image/png;base64," + base64.b64encode(png).decode()
 
 
 def _stamp(instant: datetime) -> str:
@@ -75,6 +101,8 @@ def _stamp(instant: datetime) -> str:
 def _shown(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.3f}" if abs(value) < 1_000 else f"{value:,.0f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -15,6 +15,7 @@ from core.home import Home
 from ml.registry import STAMP, Version
 
 if TYPE_CHECKING:
+    import duckdb
     import numpy as np
     import numpy.typing as npt
     import pyarrow as pa
@@ -142,11 +143,20 @@ def write_tables(home: Home, version: Version, as_of: datetime, tables: Mapping[
     return paths
 
 
-def newest_scores(home: Home, model: str, until: datetime) -> datetime | None:
-    """The as_of of the newest scores that a model has at or before `until`."""
+def has_scores(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether scores of an earlier refresh can be read back: dbt makes their view after the first ones are written."""
+    rows = connection.execute(
+        "select count(*) from information_schema.tables"
+        " where table_schema = 'staging' and table_name = 'stg_ml__scores'"
+    ).fetchall()
+    return bool(rows[0][0])
+
+
+def newest_scores(home: Home, model: str, until: datetime | None = None) -> datetime | None:
+    """The as_of of the newest scores that a model has, at or before `until` where it is given."""
     stamps = [path.stem.rpartition("__")[2] for path in home.state.glob(f"*/{model}__*.parquet")]
     instants = [datetime.strptime(stamp, STAMP) for stamp in stamps]
-    return max((instant for instant in instants if instant <= until), default=None)
+    return max((instant for instant in instants if until is None or instant <= until), default=None)
 
 
 def _schema(table: str) -> pa.Schema:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,10 +15,12 @@ from ml.features import current_as_of, nobody_to_profile
 from ml.model import Evaluation, Finding, FollowUp, Model, Refused, Scored
 from ml.promotion import Decision, decide
 from ml.registry import Card, Registry, Version, libraries, one_thread
-from ml.scores import newest_scores, write_tables
+from ml.scores import has_scores, newest_scores, write_tables
 
 if TYPE_CHECKING:
     import duckdb
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,13 @@ def train(model: Model, connection: duckdb.DuckDBPyConnection, registry: Registr
             trained = model.train(connection, as_of)
     except Refused as reason:
         return Training(model.name, None, None, Decision(False, f"not trained: {reason}"))
-    for version in registry.versions(model.name):
-        if version.label == trained.label:
-            said = f"version {version.number} was trained on the same rows in the same way"
-            return Training(model.name, version, trained.evaluation, Decision(False, said))
+    except Exception as error:
+        return Training(model.name, None, None, Decision(False, f"not trained: {_failed(model, error)}"))
+    if champion is not None:
+        for version in registry.versions(model.name):
+            if version.label == trained.label:
+                said = f"version {version.number} was trained on the same rows in the same way"
+                return Training(model.name, version, trained.evaluation, Decision(False, said))
     comparison, unusable = None, None
     if champion is not None:
         try:
@@ -84,7 +90,7 @@ def train(model: Model, connection: duckdb.DuckDBPyConnection, registry: Registr
         as_of,
         trained.features,
         libraries(),
-        evaluation_said(trained.evaluation, decision),
+        _evaluation_said(trained.evaluation, decision),
         trained.reference,
     )
     pictures = {f"{name}.png": content for name, content in trained.evaluation.pictures.items()}
@@ -101,12 +107,14 @@ def score(model: Model, connection: duckdb.DuckDBPyConnection, home: Home, regis
     if (nobody := nobody_to_profile(connection)) is not None:
         return Scoring(model.name, as_of, champion, reason=nobody)
     if champion is None:
-        return Scoring(model.name, as_of, reason=aged(home, model.name, as_of, "there is no champion"))
+        return unscored(home, model.name, as_of, "there is no champion")
     try:
         with one_thread():
             scored = model.score(registry.load(champion), connection, as_of)
     except (ModelError, Refused) as reason:
-        return Scoring(model.name, as_of, champion, reason=aged(home, model.name, as_of, str(reason)))
+        return unscored(home, model.name, as_of, str(reason), champion)
+    except Exception as error:
+        return unscored(home, model.name, as_of, _failed(model, error), champion)
     write_tables(home, champion, as_of, scored.tables)
     return Scoring(model.name, as_of, champion, scored, drifts=tuple(measure(champion.card.reference, scored.frame)))
 
@@ -117,16 +125,22 @@ def watch(model: Model, connection: duckdb.DuckDBPyConnection, scoring: Scoring)
     Returns:
         One finding per check of `checks_of`, and how earlier scores did.
     """
-    followed = model.follow_up(connection, scoring.as_of)
-    found = [
-        _scored(scoring),
-        _drift(scoring),
-        *(scoring.scored.findings if scoring.scored else ()),
-        *followed.findings,
-    ]
+    followed = FollowUp()
+    if has_scores(connection):
+        try:
+            followed = model.follow_up(connection, scoring.as_of)
+        except Refused as reason:
+            _LOG.warning("earlier scores of %s can't be judged: %s", model.name, reason)
+    return findings_of(model, scoring, followed), followed
+
+
+def findings_of(model: Model, scoring: Scoring, followed: FollowUp | None = None) -> list[Finding]:
+    """One finding per check of `checks_of`."""
+    found = [_scored(scoring), _drift(scoring)]
+    found += scoring.scored.findings if scoring.scored is not None else ()
+    found += followed.findings if followed is not None else ()
     told = {finding.check for finding in found}
-    missing = [Finding(check, True, "nothing to judge yet") for check in checks_of(model) if check not in told]
-    return [*found, *missing], followed
+    return found + [Finding(check, True, "nothing to judge yet") for check in checks_of(model) if check not in told]
 
 
 def checks_of(model: Model) -> dict[str, str]:
@@ -138,7 +152,7 @@ def checks_of(model: Model) -> dict[str, str]:
     }
 
 
-def evaluation_said(evaluation: Evaluation, decision: Decision) -> Mapping[str, Any]:
+def _evaluation_said(evaluation: Evaluation, decision: Decision) -> Mapping[str, Any]:
     """An evaluation as a card holds it."""
     return {
         "judged_on": evaluation.judged_on,
@@ -155,13 +169,20 @@ def evaluation_said(evaluation: Evaluation, decision: Decision) -> Mapping[str, 
     }
 
 
-def aged(home: Home, model: str, as_of: datetime, reason: str) -> str:
-    """A reason why there are no new scores, and how old the scores are that stay."""
+def unscored(home: Home, model: str, as_of: datetime, reason: str, version: Version | None = None) -> Scoring:
+    """A scoring that did not come about: why, and how old the scores are that stay."""
     last = newest_scores(home, model, as_of)
     if last is None:
-        return f"{reason}; there are no earlier scores"
+        return Scoring(model, as_of, version, reason=f"{reason}; there are no earlier scores")
     days = (as_of - last).days
-    return f"{reason}; the scores of {last:%Y-%m-%d} stay, {days} day{'' if days == 1 else 's'} old"
+    aged = f"the scores of {last:%Y-%m-%d} stay, {days} day{'' if days == 1 else 's'} old"
+    return Scoring(model, as_of, version, reason=f"{reason}; {aged}")
+
+
+def _failed(model: Model, error: Exception) -> str:
+    """What is said of an error that no model should raise: one model's fault must not keep audiences from being built."""
+    _LOG.error("%s failed", model.name, exc_info=error)
+    return f"it failed with {type(error).__name__}, which is a fault of the program; the log has the whole story"
 
 
 def _scored(scoring: Scoring) -> Finding:

@@ -3,14 +3,16 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator
 
 from core.contract import load_contract
 from core.warehouse import warehouse
-from orchestration import looks, markdown, publishing, refresh
+from ml.models import models
+from ml.verbs import checks_of
+from orchestration import looks, markdown, modelling, publishing, refresh
 from orchestration.checks import CHECK, WAREHOUSE_GROUPS, run_suites
 from orchestration.checks import check_specs as expectation_specs
 from orchestration.dbt import NodeResult, StageReport
@@ -18,6 +20,9 @@ from orchestration.runs import POOL
 from orchestration.workshop import Workshop
 from segments.definitions import PREFIX
 from segments.setting_aside import set_aside
+
+if TYPE_CHECKING:
+    from ml.model import Model
 
 # Retried only where it can help: see `Workshop.step`.
 RETRY = dg.RetryPolicy(max_retries=2, delay=15, backoff=dg.Backoff.EXPONENTIAL)
@@ -32,9 +37,7 @@ LAKE_KEYS = {
 CONTACT_POINTS = dg.AssetKey(["lake", "contact_points"])
 IDENTITY = dg.AssetKey("identity")
 FITS = dg.AssetKey("fits")
-CLUSTERS = dg.AssetKey("clusters")
-CHURN = dg.AssetKey("churn_scores")
-SCORES = (CLUSTERS, CHURN)
+MODELS = {model.name: dg.AssetKey(["models", model.name]) for model in models()}
 SEGMENT_CHECKS = dg.AssetKey("segment_checks")
 RELEASE = dg.AssetKey("release")
 PUBLISHED = dg.AssetKey("published_marts")
@@ -55,8 +58,12 @@ _WRITTEN_BY: Mapping[tuple[str, ...], tuple[dg.AssetKey, ...]] = {
     ("releases", "memberships"): (),
     ("releases", "newest"): (),
     ("shipped", "postal_codes"): (),  # a file of the project
+    ("state", "category_affinities"): (MODELS["affinity"],),
     ("state", "fits"): (FITS,),
-    ("state", "scores"): SCORES,
+    ("state", "lifetime_values"): (MODELS["clv_365"],),
+    ("state", "recommendations"): (MODELS["affinity"],),
+    ("state", "scores"): tuple(key for name, key in MODELS.items() if name != "affinity"),
+    ("state", "similar_products"): (MODELS["affinity"],),
 }
 
 
@@ -388,8 +395,8 @@ def identity_assets() -> list[dg.AssetsDefinition]:
     return [identity]
 
 
-def ml_assets() -> list[dg.AssetsDefinition]:
-    """Constants and scores that Python learns from the features; dbt reads them back."""
+def fit_assets() -> list[dg.AssetsDefinition]:
+    """Constants that Python learns from the features; dbt reads them back."""
 
     @dg.asset(
         key=FITS,
@@ -407,39 +414,57 @@ def ml_assets() -> list[dg.AssetsDefinition]:
             report = refresh.ensure_fits(shop.settings, shop.home)
         return dg.MaterializeResult(metadata=_shown(report))
 
+    return [fits]
+
+
+def model_assets() -> list[dg.AssetsDefinition]:
+    """One asset per model: its scores, with what is watched of it as checks, and its report."""
+    return [_model_asset(model) for model in models()]
+
+
+def _model_asset(model: "Model") -> dg.AssetsDefinition:
+    key = MODELS[model.name]
+
     @dg.asset(
-        key=CLUSTERS,
-        deps=[_model("features", "feat_customers"), _model("features", "feat_rfm")],
-        group_name="ml",
+        key=key,
+        deps=[dg.AssetKey(name.split(".")) for name in model.reads],
+        group_name="models",
         kinds={"python", "scikitlearn"},
-        description="Natural groups of customers, named from their profile.",
+        description=f"{model.question} Judged against: {model.baseline}.",
+        check_specs=[dg.AssetCheckSpec(name, asset=key, description=said) for name, said in checks_of(model).items()],
+        config_schema={"retrain": dg.Field(bool, default_value=False, is_required=False)},
         pool=POOL,
         required_resource_keys=NEEDS,
         retry_policy=RETRY,
     )
-    def clusters(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def scores(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
         shop: Workshop = context.resources.workshop
-        with shop.step("Group the customers into clusters"):
-            report = refresh.find_clusters(shop.settings, shop.home)
-        return dg.MaterializeResult(metadata=_shown(report))
+        retrain = context.op_execution_context.op_config["retrain"]
+        with shop.step(f"{'Train' if retrain else 'Score with'} {model.name}"):
+            run = modelling.run_model(shop.settings, shop.home, model, retrain=retrain)
+        shop.tally.facts.setdefault("models", []).append(run)
+        shop.tally.unheeded += [f"{model.name}.{finding.check}" for finding in run.findings if not finding.passed]
+        shop.tally.checks_passed += sum(finding.passed for finding in run.findings)
+        return dg.MaterializeResult(
+            metadata=_shown(
+                refresh.LearningReport(
+                    run.figures | ({"report": dg.MetadataValue.path(str(run.page))} if run.page else {}),
+                    {name: (table.columns, table.rows) for name, table in run.tables.items()},
+                    run.pictures,
+                )
+            ),
+            check_results=[
+                dg.AssetCheckResult(
+                    passed=finding.passed,
+                    check_name=finding.check,
+                    severity=dg.AssetCheckSeverity.WARN,
+                    metadata={"found": finding.said},
+                )
+                for finding in run.findings
+            ],
+        )
 
-    @dg.asset(
-        key=CHURN,
-        deps=[_model("features", "feat_customers"), _model("features", "outcomes")],
-        group_name="ml",
-        kinds={"python", "scikitlearn"},
-        description="Probability of no order in the next 180 days, trained on earlier anchors and judged on later ones.",
-        pool=POOL,
-        required_resource_keys=NEEDS,
-        retry_policy=RETRY,
-    )
-    def churn_scores(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        shop: Workshop = context.resources.workshop
-        with shop.step("Score the risk of churn"):
-            report = refresh.score_churn(shop.settings, shop.home)
-        return dg.MaterializeResult(metadata=_shown(report))
-
-    return [fits, clusters, churn_scores]
+    return scores
 
 
 def segment_assets(manifest: Mapping[str, Any]) -> list[dg.AssetsDefinition]:

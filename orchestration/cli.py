@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from core.errors import MailwrightError
-from orchestration.commands import identity, quality, quarantine, releases, segments
+from orchestration.commands import identity, models, quality, quarantine, releases, segments
 from orchestration.terminal import open_console, open_reporter, open_settings
 
 app = typer.Typer(
@@ -34,6 +34,7 @@ app.add_typer(sample_app, name="sample", rich_help_panel="Data")
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel="Data")
 app.add_typer(identity.app, name="identity", rich_help_panel="Run")
 app.add_typer(fits_app, name="fits", rich_help_panel="Run")
+app.add_typer(models.app, name="models", rich_help_panel="Run")
 app.add_typer(segments.app, name="segments", rich_help_panel="Run")
 app.add_typer(sandbox_app, name="sandbox", rich_help_panel="Activate")
 app.command(rich_help_panel="Look")(quality.quality)

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from core.settings import Settings
-from orchestration import showing
+from orchestration import modelling, showing
 from orchestration.loading import Sample, load_sample
 from orchestration.progress import Reporter
 from orchestration.publishing import read_publication, segment_overlap
@@ -53,6 +53,12 @@ def run_demo(settings: Settings, console: Console, reporter: Reporter) -> None:
         },
         "What was made",
     )
+    showing.table(
+        console,
+        ("model", *modelling.CONTEST, "scored"),
+        [(run.model, *modelling.contest(run.champion), run.figures["scoring"]) for run in tally.facts["models"]],
+        "Models, each against what it has to beat",
+    )
     console.print("\n[bold]Segments, and how much of each lies in each other one[/bold]")
     console.print(segment_overlap(home).table(), highlight=False)
     showing.pairs(console, showing.sandbox_contents(home), "In the sandbox now")
@@ -73,6 +79,7 @@ def run_demo(settings: Settings, console: Console, reporter: Reporter) -> None:
             "the graph, checks and plots": "make ui",
             "models and columns": "make docs",
             "marts for BI": home.published / "marts.duckdb",
+            "reports of the models": home.docs / "models",
             "data docs of the checks": home.docs / "gx" / "index.html",
         },
     )

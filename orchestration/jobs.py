@@ -1,4 +1,4 @@
-"""The `refresh` job, when it runs by itself, and what starts it when something was delivered."""
+"""The jobs `refresh` and `retrain`, when they run by themselves, and what starts one when something was delivered."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import dagster as dg
 from core.errors import MailwrightError
 from core.home import Home
 from orchestration import refresh
-from orchestration.assets import SYNC
+from orchestration.assets import MODELS, SYNC
 from segments.definitions import PROJECT_FILE, variables
 
 JOB = "refresh"
+RETRAIN = "retrain"
 
 
 def refresh_job() -> dg.UnresolvedAssetJobDefinition:
@@ -24,6 +25,28 @@ def refresh_job() -> dg.UnresolvedAssetJobDefinition:
         selection=dg.AssetSelection.all() - dg.AssetSelection.assets(SYNC),
         description="From the lake to published marts and a plan of what to sync. Sends nothing.",
         executor_def=dg.in_process_executor,
+    )
+
+
+def retrain_job() -> dg.UnresolvedAssetJobDefinition:
+    """Train every model anew on the features as they are, promote what earns it, and score with the champions."""
+    return dg.define_asset_job(
+        RETRAIN,
+        selection=dg.AssetSelection.assets(*MODELS.values()),
+        config={"ops": {"__".join(key.path): {"config": {"retrain": True}} for key in MODELS.values()}},
+        description="Trains every model anew; a challenger that beats champion and baseline scores from then on.",
+        executor_def=dg.in_process_executor,
+    )
+
+
+def weekly(home: Home) -> dg.ScheduleDefinition:
+    """Sunday at noon, business time, hours after the daily refresh. Off until it is switched on."""
+    return dg.ScheduleDefinition(
+        name="weekly_retraining",
+        job_name=RETRAIN,
+        cron_schedule="0 12 * * 0",
+        execution_timezone=home.timezone,
+        description="Trains every model anew on Sundays at 12:00, business time.",
     )
 
 

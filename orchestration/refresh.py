@@ -1,7 +1,7 @@
 """The steps of a refresh, each callable without Dagster: settings and home in, a report out.
 
 In order: `take_stock`, `parse_contact_points`, `load_clock`, dbt's stage `identity`, `resolve_identity`, dbt's `core`,
-`ensure_fits`, `find_clusters` and `score_churn`, dbt's `customers`, `check_segments`, dbt's `audiences`,
+`ensure_fits`, the models (`orchestration/modelling.py`), dbt's `customers`, `check_segments`, dbt's `audiences`,
 `freeze_release`, dbt's `history`, `publish_marts`, and the plan; checks stand between them. Each opens the warehouse
 late and closes it early, so that between steps anyone else may have it.
 """
@@ -233,70 +233,6 @@ def refit(settings: Settings, home: Home) -> LearningReport:
     with warehouse(settings, home) as connection:
         made = fits.refit(connection, home)
     return LearningReport({"fit": made.version, "learned as of (UTC)": made.fit_as_of, "constants": made.constants})
-
-
-def find_clusters(settings: Settings, home: Home) -> LearningReport:
-    """Group the customers, with a kept model where there is one, and write each one's cluster to the home's state."""
-    from ml import clusters, plots
-
-    with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:
-        report = clusters.refresh(connection, home)
-    figures: dict[str, Any] = {"status": report.status, "why": report.explanation}
-    if report.version is not None and report.k is not None:
-        figures |= {"model_version": report.version, "clusters": report.k}
-    return LearningReport(
-        figures,
-        tables={
-            "profiles": (
-                ("cluster", "customers", *(f"median {name}" for name in report.features)),
-                [
-                    (cluster.name, cluster.customers, *(round(cluster.medians[name], 2) for name in report.features))
-                    for cluster in report.clusters
-                ],
-            ),
-            "candidates": (
-                ("k", "silhouette", "stability", "smallest share"),
-                [(tried.k, tried.silhouette, tried.stability, tried.smallest_share) for tried in report.candidates],
-            ),
-        },
-        pictures={
-            "profiles_picture": plots.cluster_profiles(report, home.currency),
-            "choice_of_k": plots.k_choice(report),
-        }
-        if report.clusters
-        else {},
-    )
-
-
-def score_churn(settings: Settings, home: Home) -> LearningReport:
-    """Score the risk of churn, with a kept model where there is one, and write the scores to the home's state."""
-    import pyarrow.parquet as pq
-
-    from ml import churn, plots, registry
-    from ml.features import current_as_of
-
-    with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:
-        report = churn.refresh(connection, home)
-        written = registry.scores_path(home, churn.MODEL, current_as_of(connection)[0])
-    figures: dict[str, Any] = {"status": report.status, "why": report.explanation}
-    if report.model is None or report.recency is None:
-        return LearningReport(figures)
-    figures |= {"model_version": report.version or "", "scores_of": report.chosen or "", "judged_on": report.customers}
-    if report.gain is not None:
-        figures["auc_gain_over_recency"] = "{:+.3f} ({:+.3f} to {:+.3f})".format(*report.gain)
-    judged = {"churn model": report.model, "recency alone": report.recency}
-    scores = pq.read_table(written, columns=["score"])["score"].to_numpy()
-    return LearningReport(
-        figures,
-        tables={
-            "judged_on_later_data": (
-                ("", "AUC", "95 % low", "95 % high", "Brier", "calibration error"),
-                [(name, said.auc, said.auc_low, said.auc_high, said.brier, said.ece) for name, said in judged.items()],
-            ),
-            "share_that_churned": (("instants", "share"), report.base_rates),
-        },
-        pictures={"reliability": plots.churn_reliability(report), "scores": plots.score_distribution(scores)},
-    )
 
 
 def check_segments(settings: Settings, home: Home, kept_away: Mapping[str, Problem]) -> Report:

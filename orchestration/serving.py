@@ -1,4 +1,4 @@
-"""What runs until Ctrl-C: the Dagster UI and the documentation."""
+"""What runs until Ctrl-C: the UIs of Dagster and MLflow, and the documentation."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from orchestration.runs import prepare_dagster_home
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from ml.registry import Registry
 
 
 def serve_dagster(settings: Settings, home: Home, port: int, reporter: Reporter, console: Console) -> None:
@@ -41,11 +43,32 @@ def serve_dagster(settings: Settings, home: Home, port: int, reporter: Reporter,
     os.execve(sys.executable, command, environment)
 
 
+def serve_mlflow(registry: Registry, port: int, console: Console) -> None:
+    """Become `mlflow ui` on loopback, on the store that the models are kept in.
+
+    Raises:
+        MailwrightError: the port is taken, or the models are on a server, which has a UI of its own.
+    """
+    if registry.is_remote:
+        raise MailwrightError(f"the models are on a server, which has its own UI: {registry.shown}")
+    refuse_taken_port(port)
+    console.print(f"MLflow UI: http://127.0.0.1:{port} (Ctrl-C ends it)", highlight=False)
+    command = [
+        sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", registry.uri,
+        "--default-artifact-root", registry.artifacts.as_uri(), "--host", "127.0.0.1", "--port", str(port),
+        "--workers", "1",
+    ]  # fmt: skip
+    sys.stdout.flush()
+    os.execve(sys.executable, command, {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"})
+
+
 def write_docs(settings: Settings, home: Home, reporter: Reporter, console: Console, *, port: int | None) -> None:
     """Write dbt's documentation as one page, and serve it if a port is given."""
     with reporter.step("Write the dbt documentation"):
         page = DbtRunner(settings, home).docs(home.docs / "dbt")
     console.print(f"dbt documentation: {page}", soft_wrap=True, highlight=False)
+    for report in sorted((home.docs / "models").glob("*.html")):
+        console.print(f"Report of the model {report.stem}: {report}", soft_wrap=True, highlight=False)
     checks = home.docs / "gx" / "index.html"
     if checks.exists():
         console.print(f"Data docs of the checks: {checks}", soft_wrap=True, highlight=False)

@@ -85,6 +85,8 @@ def test_a_home_may_be_moved(home: Home, registry: Registry, tmp_path: Path) -> 
     moved = Home.open(tmp_path / "elsewhere")
     again = Registry(Settings(home=moved.root), moved)
     assert again.load(again.find("churn_180", "a")) == "estimator"
+    assert again.load(again.register(card("b"), "trained after the move", {}, {})) == "trained after the move"
+    assert not home.root.exists()
 
 
 def test_an_estimator_that_was_changed_is_not_read(registry: Registry) -> None:
