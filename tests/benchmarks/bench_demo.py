@@ -32,12 +32,14 @@ duckdb.execute(f'''
 LEARN = """
 from core.home import open_home
 from core.settings import load_settings
-from orchestration import refresh
+from ml.models import models
+from orchestration.modelling import open_registry, run_model
 
 settings = load_settings()
 home = open_home(settings)
-refresh.find_clusters(settings, home)
-refresh.score_churn(settings, home)
+registry = open_registry(settings, home)
+for model in models():
+    run_model(settings, home, model, registry=registry)
 """
 
 
