@@ -122,10 +122,11 @@ def promote(
 
     [dim]mailwright models promote churn_180 2[/dim]
     """
+    from ml import reports
     from ml.models import model_named
 
-    model_named(model)
-    console, _, _, registry = _open()
+    known = model_named(model)
+    console, _, home, registry = _open()
     wanted, champion = registry.find(model, version), registry.holding(model, "champion")
     if champion is not None and champion.number == wanted.number:
         console.print(f"Version {wanted.number} of {model} is the champion already.", highlight=False)
@@ -141,6 +142,7 @@ def promote(
     if not yes:
         typer.confirm("Promote it?", abort=True)
     registry.promote(wanted)
+    reports.write(home, known, registry)
     console.print("Promoted. The next `mailwright refresh` scores with it.")
 
 
