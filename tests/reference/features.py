@@ -222,6 +222,7 @@ def _orders(standing: Sequence[Order], as_of: datetime, as_of_on: date) -> dict[
         **{f"orders_{days}": len(within(1, days)) for days in (30, 90, 180, 365, 730)},
         **{f"spend_{days}": spent(within(1, days)) for days in (30, 90, 365, 730)},
         "spend_total": spent(kept),
+        "first_day_spend": spent([order for order in kept if order.ordered_on == dates[0]]) if dates else None,
         "average_order_value": _share(spent(within(-1, 730)), len(within(-1, 730))),
         "largest_order_730": max((order.amount for order in within(1, 730)), default=None),
         "orders_change_90": len(within(1, 90)) - len(within(91, 180)),

@@ -219,6 +219,7 @@ orders_by_customer as (
         count(*) as order_days,
         sum(orders) as orders,
         sum(amount) as spend_total,
+        sum(case when previous_on is null then amount else 0 end) as first_day_spend,
 
         sum(case when age_days <= {{ var('rfm_window_days') }} then 1 else 0 end) as rfm_frequency,
         sum(case when age_days <= {{ var('rfm_window_days') }} then orders else 0 end) as rfm_orders,
@@ -549,6 +550,7 @@ final as (
         cast(coalesce(orders.spend_365, 0) as {{ money() }}) as spend_365,
         cast(coalesce(orders.spend_730, 0) as {{ money() }}) as spend_730,
         cast(coalesce(orders.spend_total, 0) as {{ money() }}) as spend_total,
+        cast(orders.first_day_spend as {{ money() }}) as first_day_spend,
         cast(
             case
                 when orders.rfm_orders > 0

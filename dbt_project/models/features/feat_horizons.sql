@@ -15,7 +15,7 @@ current_as_of as (
 
 horizons as (
 
-    {% for days in [30, 90, 180] %}
+    {% for days in [30, 90, 180, 365] %}
     select {{ days }} as horizon_days
     {% if not loop.last %}union all{% endif %}
     {% endfor %}

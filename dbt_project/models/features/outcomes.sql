@@ -54,8 +54,9 @@ bought as (
 
     select
         orders.customer_id,
-        count(*) as orders,
-        sum(orders.amount_base) as revenue
+        sum(case when {{ reversed_at('orders', closes_at) }} then 0 else 1 end) as orders,
+        sum(case when {{ reversed_at('orders', closes_at) }} then 0 else orders.amount_base end) as revenue,
+        sum(orders.amount_base) as sold
     from {{ ref('int_order_versions') }} as orders
     where
         orders.customer_id is not null
@@ -63,7 +64,6 @@ bought as (
         and orders.ordered_on < {{ closes_on }}
         and orders.known_at >= {{ as_of }}
         and {{ stands_at('orders', closes_at) }}
-        and not {{ reversed_at('orders', closes_at) }}
     group by orders.customer_id
 
 ),
@@ -111,6 +111,7 @@ final as (
         cast(coalesce(bought.orders, 0) as integer) as orders,
         cast(coalesce(bought.revenue, 0) as {{ money() }}) as revenue,
         cast(coalesce(returned.returned, 0) as {{ money() }}) as returned,
+        cast(coalesce(bought.sold, 0) - coalesce(returned.returned, 0) as {{ money() }}) as net_revenue,
         unsubscribed.customer_id is not null as unsubscribed
     from customers
     cross join horizon

@@ -111,6 +111,7 @@ final as (
         history.spend_365,
         history.spend_730,
         history.spend_total,
+        history.first_day_spend,
         history.monetary,
         history.average_order_value,
         history.largest_order_730,

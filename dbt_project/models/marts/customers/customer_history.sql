@@ -194,6 +194,7 @@ final as (
         staged.spend_365,
         staged.spend_730,
         staged.spend_total,
+        staged.first_day_spend,
         staged.monetary,
         staged.average_order_value,
         staged.largest_order_730,
