@@ -37,9 +37,27 @@ BY_AS_OF = (HISTORY, "customer_rfm", "feat_customers", "feat_rfm", AS_OFS)
 SCORED = {
     "churn_score": "churn_score",
     "churn_band": "churn_score",
+    "churn_reason_1": "churn_score",
+    "churn_reason_2": "churn_score",
+    "churn_reason_3": "churn_score",
     "churn_scored_at": "churn_score",
+    "purchase_30_score": "purchase_30_score",
+    "purchase_30_band": "purchase_30_score",
+    "purchase_30_scored_at": "purchase_30_score",
+    "purchase_90_score": "purchase_90_score",
+    "purchase_90_band": "purchase_90_score",
+    "purchase_90_scored_at": "purchase_90_score",
+    "clv_365": "clv_365",
+    "clv_365_low": "clv_365",
+    "clv_365_high": "clv_365",
+    "clv_band": "clv_365",
+    "clv_scored_at": "clv_365",
     "cluster_id": "cluster_id",
     "cluster_name": "cluster_id",
+    "cluster_scored_at": "cluster_id",
+    "best_send_hour": "best_send_hour",
+    "best_send_label": "best_send_hour",
+    "send_time_scored_at": "best_send_hour",
 }
 _MEMBERS = "mailwright_replayed"  # (segment, side, as_of, customer_id)
 

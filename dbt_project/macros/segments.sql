@@ -89,3 +89,16 @@
 {% macro duckdb__empty_list() -%}
     cast([] as varchar[])
 {%- endmacro %}
+
+{#-
+    Customers of `affinities`, a CTE over customer_category_affinities, of whose interest a share of `fan_affinity` or more
+    goes to these categories together. As shops name them differently, a segment may name several; nobody is in one of
+    which the shop has none.
+-#}
+{% macro category_fans(affinities, categories) -%}
+    select customer_id
+    from {{ affinities }}
+    where category in ({% for category in categories %}{{ quoted(category) }}{{ ", " if not loop.last }}{% endfor %})
+    group by customer_id
+    having sum(cast(affinity as decimal(18, 9))) >= {{ var("fan_affinity") }}
+{%- endmacro %}

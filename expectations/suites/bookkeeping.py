@@ -1,4 +1,4 @@
-"""Suites of staging's records about data: the lake's own, shipped lists, versions kept, and what Python learned."""
+"""Suites of staging's records about data: the lake's own, shipped lists, versions kept, and constants that were learned."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from expectations.rules import Suite, form_rules, given, has_rows, never, none_f
 
 
 def suites() -> list[Suite]:
-    """The suites of `stg_lake__*`, `stg_shipped__*` and `stg_ml__*`, and of versions that staging keeps of what was delivered."""
+    """The suites of `stg_lake__*`, `stg_shipped__*` and `stg_ml__fits`, and of versions that staging keeps of what was delivered."""
     return [
         _clock(),
         _deliveries(),
@@ -16,7 +16,6 @@ def suites() -> list[Suite]:
         _demographics_versions(),
         _shipped_postal_codes(),
         _fits(),
-        _scores(),
     ]
 
 
@@ -133,27 +132,6 @@ def _fits() -> Suite:
                 "select fit_version, metric from {table}"
                 " qualify value < lag(value) over (partition by fit_version, metric, account_type order by k)",
                 "The cut points of a fit ascend, else scores would go up and down",
-            ),
-        ),
-        optional=True,
-    )
-
-
-def _scores() -> Suite:
-    return Suite(
-        group="staging",
-        table="staging.stg_ml__scores",
-        keys=("model", "customer_id", "as_of"),
-        rules=(
-            unique(("model", "model_version", "customer_id", "as_of"), name="customer_scored_once"),
-            given("as_of"),
-            none_where(
-                "score_or_label", "score is null and label is null", "Every customer has a score or a label, or no row"
-            ),
-            none_where(
-                "churn_is_a_probability",
-                "model like 'churn%' and not coalesce(score between 0 and 1, false)",
-                "The churn score is a probability",
             ),
         ),
         optional=True,

@@ -35,7 +35,8 @@ final as (
         customers.language,
         customers.account_type,
         {% for column in [
-            'age_band', 'lifecycle_stage', 'rfm_segment', 'value_tier', 'engagement_state', 'churn_band', 'cluster_name'
+            'age_band', 'lifecycle_stage', 'rfm_segment', 'value_tier', 'engagement_state', 'churn_band',
+            'purchase_30_band', 'purchase_90_band', 'clv_band', 'cluster_name', 'favourite_category', 'best_send_label'
         ] %}
         case when audience.may_profile then customers.{{ column }} end as {{ column }},
         {% endfor %}

@@ -1,24 +1,37 @@
 with
 
-buyers as (
+customers as (
 
     select
         customer_id,
+        order_days,
+        clv_365,
         expected_value_365
     from {{ ref('customer_360') }}
+
+),
+
+-- Until the model has scored anybody, what a year has brought stands in for everybody: two scales are not mixed.
+valued as (
+
+    select
+        customer_id,
+        case when count(clv_365) over () > 0 then clv_365 else expected_value_365 end as expected_value
+    from customers
     where order_days > 0
 
 ),
 
--- Top 10 %: above the value at nearest rank 90 %, in whole numbers. Equal customers are in or out together.
+-- The top share: above the value at its nearest rank, in whole numbers. Equal customers are in or out together.
 ranked as (
 
     select
         customer_id,
-        expected_value_365,
-        rank() over (order by expected_value_365) - 1 as lower_customers,
+        expected_value,
+        rank() over (order by expected_value) - 1 as lower_customers,
         count(*) over () as all_customers
-    from buyers
+    from valued
+    where expected_value is not null
 
 ),
 
@@ -27,8 +40,8 @@ final as (
     select customer_id
     from ranked
     where
-        lower_customers * 10 >= all_customers * 9
-        and expected_value_365 > 0
+        lower_customers * 100 >= all_customers * (100 - {{ var('high_clv_percent') }})
+        and expected_value > 0
 
 )
 

@@ -204,8 +204,32 @@ WAREHOUSE = {
         " timestamp '2024-01-01' as fit_as_of from range(1, 5) as numbers (k)"
     ),
     "staging.stg_ml__scores": (
-        f"select 'churn_180' as model, 1 as model_version, {_ID} as customer_id, null::varchar as label, 0.5 as score,"
-        " timestamp '2024-01-01' as as_of from range(1, 21) as numbers (i)"
+        f"select model, '1' as model_version, {_ID} as customer_id, label, score, low, high, 'quiet for long' as reason_1,"
+        " 'few orders' as reason_2, null::varchar as reason_3, timestamp '2024-01-01' as as_of"
+        " from (values ('churn_180', null, 0.5::double, null, null), ('purchase_30', null, 0.5, null, null),"
+        " ('clv_365', null, 10, 5, 20), ('clusters', 'regulars', 3, null, null), ('send_time', 'Tue 18:00', 42, null, null))"
+        " as models (model, label, score, low, high), range(1, 21) as numbers (i)"
+    ),
+    "staging.stg_ml__lifetime_values": (
+        f"select 'clv_365' as model, '1' as model_version, {_ID} as customer_id, 'bg_nbd' as method, 365 as horizon_days,"
+        " 2.0::double as expected_orders, 5.0::double as expected_spend, 10.0::double as clv, 5.0::double as clv_low,"
+        " 20.0::double as clv_high, 0.8::double as probability_alive, timestamp '2024-01-01' as as_of"
+        " from range(1, 21) as numbers (i)"
+    ),
+    "staging.stg_ml__recommendations": (
+        f"select 'affinity' as model, '1' as model_version, {_ID} as customer_id, 'P' || rank as product_id,"
+        " 'P' || (rank + 1) as because_product_id, 'similar' as source, rank::integer as rank, 1.0::double as score,"
+        " timestamp '2024-01-01' as as_of from range(1, 21) as numbers (i), range(1, 21) as ranks (rank)"
+    ),
+    "staging.stg_ml__similar_products": (
+        "select 'affinity' as model, '1' as model_version, 'P' || i as product_id, 'Q' || rank as similar_product_id,"
+        " rank::integer as rank, 1.0::double as similarity, timestamp '2024-01-01' as as_of"
+        " from range(1, 21) as numbers (i), range(1, 21) as ranks (rank)"
+    ),
+    "staging.stg_ml__category_affinities": (
+        f"select 'affinity' as model, '1' as model_version, {_ID} as customer_id, category, rank, affinity,"
+        " timestamp '2024-01-01' as as_of from range(1, 21) as numbers (i),"
+        " (values ('Garden', 1, 0.7::double), ('Party', 2, 0.3)) as categories (category, rank, affinity)"
     ),
     "staging.stg_shop__orders": (
         "select 'O' || i as order_id, 'd1' as delivery_id, i as row_number, 'person' || i || '@example.com' as email,"

@@ -7,13 +7,18 @@ from email.utils import format_datetime
 
 import httpx
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from activation import plan
 from activation.connectors import mailchimp
 from activation.connectors.mailchimp import Mailchimp, merge_tag
 from activation.destination import Action, Contact, Workload, action_of, redact
+from core.settings import PROJECT_ROOT
+
+MERGE_FIELDS = 24  # of the 30 that the smallest accounts have, as others use some too
 
 
 @pytest.mark.parametrize(
@@ -66,6 +71,17 @@ def test_the_known_merge_tags_are_distinct_and_short() -> None:
     tags = list(mailchimp.MERGE_TAGS.values())
     assert len(set(tags)) == len(tags)
     assert max(map(len, tags)) <= mailchimp.MERGE_TAG_LENGTH
+
+
+def test_what_goes_with_a_profile_has_merge_fields_enough() -> None:
+    path = PROJECT_ROOT / "dbt_project" / "models" / "activation" / "sync_profiles.yml"
+    (profiles,) = yaml.safe_load(path.read_text())["models"]
+    columns = [column["name"] for column in profiles["columns"] if column["name"] not in plan._NOT_FIELDS]
+    tags = {merge_tag(column) for column in columns}
+    assert len(tags) == len(columns) <= MERGE_FIELDS
+    assert set(columns) <= set(mailchimp.MERGE_TAGS), (
+        "a tag that is made of a name's first letters may not be told apart"
+    )
 
 
 @given(st.emails(), st.text(min_size=3, max_size=20))

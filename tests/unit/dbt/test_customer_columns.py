@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from core.settings import PROJECT_ROOT
+from segments.backtest import SCORED
 
 MODELS = PROJECT_ROOT / "dbt_project" / "models"
 WIDE = ("customer_history", "customer_360")
@@ -56,3 +57,10 @@ def test_features_are_there_and_mean_what_they_mean(model: str) -> None:
         if name not in GOLDEN and meta(feature):
             assert wide[name]["description"] == feature["description"], name
             assert {**meta(feature), "sensitivity": "none"} == meta(wide[name]), name
+
+
+def test_the_replay_knows_which_columns_a_model_fills() -> None:
+    history = columns("marts/customers/customer_360.yml", "customer_history")
+    of_models = ("churn_", "purchase_", "clv_", "cluster_", "best_send_", "send_time_")
+    assert {name for name in history if name.startswith(of_models)} == set(SCORED)
+    assert set(SCORED.values()) <= set(SCORED)

@@ -186,6 +186,16 @@ def test_money_is_decimal(manifest: dict[str, Any]) -> None:
                 assert column["data_type"].startswith("decimal"), (node["name"], column["name"])
 
 
+def test_only_words_leave_with_a_profile(manifest: dict[str, Any]) -> None:
+    """A number would be a score or an amount: a destination is told bands and names."""
+    (profiles,) = (node for node in models(manifest) if node["name"] == "sync_profiles")
+    assert profiles["contract"]["enforced"]
+    assert {name: column["data_type"] for name, column in profiles["columns"].items() if name != "segments"} == {
+        name: "varchar" for name in profiles["columns"] if name != "segments"
+    }
+    assert profiles["columns"]["segments"]["data_type"] == "varchar[]"
+
+
 def test_every_model_belongs_to_one_stage(manifest: dict[str, Any]) -> None:
     """A model in a folder that no selector names would never be built by a refresh."""
     assert {folder(node) for node in models(manifest)} <= set(ARROWS)

@@ -9,7 +9,7 @@ customers as (
 history as (
 
     select * from {{ ref('customer_history') }}
-    where is_current
+    where is_current = true
 
 ),
 
@@ -28,6 +28,13 @@ engagement as (
 pressure as (
 
     select * from {{ ref('contact_pressure') }}
+
+),
+
+favourites as (
+
+    select * from {{ ref('customer_category_affinities') }}
+    where rank = 1
 
 ),
 
@@ -82,9 +89,30 @@ final as (
 
         history.churn_score,
         history.churn_band,
+        history.churn_reason_1,
+        history.churn_reason_2,
+        history.churn_reason_3,
         history.churn_scored_at,
+        history.purchase_30_score,
+        history.purchase_30_band,
+        history.purchase_30_scored_at,
+        history.purchase_90_score,
+        history.purchase_90_band,
+        history.purchase_90_scored_at,
+        history.clv_365,
+        history.clv_365_low,
+        history.clv_365_high,
+        history.clv_band,
+        history.clv_scored_at,
         history.cluster_id,
         history.cluster_name,
+        history.cluster_scored_at,
+        history.best_send_hour,
+        history.best_send_label,
+        history.send_time_scored_at,
+        favourites.category as favourite_category,
+        favourites.affinity as favourite_category_affinity,
+        favourites.scored_at as favourite_category_scored_at,
         history.expected_value_365,
 
         history.age_days,
@@ -187,6 +215,8 @@ final as (
         on history.customer_id = engagement.customer_id
     left join pressure
         on history.customer_id = pressure.customer_id
+    left join favourites
+        on history.customer_id = favourites.customer_id
 
 )
 

@@ -43,16 +43,18 @@ batches as (
 
 ),
 
--- At each as_of the newest batch of each model, whole: whoever is not in it any more has no score.
+-- At each as_of the newest batch of each model, whole: whoever is not in it any more has no score. Whether the as_of is
+-- the current one goes along up to the last join: who asks for `is_current = true` then reads no batch of the past.
 newest_batches as (
 
     select
         as_ofs.as_of,
+        as_ofs.is_current,
         batches.model,
         batches.model_version,
         batches.as_of as scored_at,
         row_number() over (
-            partition by as_ofs.as_of, batches.model
+            partition by as_ofs.as_of, as_ofs.is_current, batches.model
             order by batches.as_of desc, batches.model_version desc
         ) as newness
     from as_ofs
@@ -75,10 +77,26 @@ scores_by_customer as (
     select
         scores.customer_id,
         newest_batches.as_of,
+        newest_batches.is_current,
         max(case when scores.model = 'churn_180' then scores.score end) as churn_score,
+        max(case when scores.model = 'churn_180' then scores.reason_1 end) as churn_reason_1,
+        max(case when scores.model = 'churn_180' then scores.reason_2 end) as churn_reason_2,
+        max(case when scores.model = 'churn_180' then scores.reason_3 end) as churn_reason_3,
         max(case when scores.model = 'churn_180' then scores.as_of end) as churn_scored_at,
+        max(case when scores.model = 'purchase_30' then scores.score end) as purchase_30_score,
+        max(case when scores.model = 'purchase_30' then scores.as_of end) as purchase_30_scored_at,
+        max(case when scores.model = 'purchase_90' then scores.score end) as purchase_90_score,
+        max(case when scores.model = 'purchase_90' then scores.as_of end) as purchase_90_scored_at,
+        max(case when scores.model = 'clv_365' then scores.score end) as clv_365,
+        max(case when scores.model = 'clv_365' then scores.low end) as clv_365_low,
+        max(case when scores.model = 'clv_365' then scores.high end) as clv_365_high,
+        max(case when scores.model = 'clv_365' then scores.as_of end) as clv_scored_at,
         max(case when scores.model = 'clusters' then scores.score end) as cluster_id,
-        max(case when scores.model = 'clusters' then scores.label end) as cluster_name
+        max(case when scores.model = 'clusters' then scores.label end) as cluster_name,
+        max(case when scores.model = 'clusters' then scores.as_of end) as cluster_scored_at,
+        max(case when scores.model = 'send_time' then scores.score end) as best_send_hour,
+        max(case when scores.model = 'send_time' then scores.label end) as best_send_label,
+        max(case when scores.model = 'send_time' then scores.as_of end) as send_time_scored_at
     from newest_batches
     inner join scores
         on
@@ -90,7 +108,19 @@ scores_by_customer as (
     where newest_batches.newness = 1
     group by
         scores.customer_id,
-        newest_batches.as_of
+        newest_batches.as_of,
+        newest_batches.is_current
+
+),
+
+-- How many of those scored have as much or more: equal customers are in a band together.
+valued as (
+
+    select
+        *,
+        count(clv_365) over (partition by as_of, is_current order by clv_365 desc) as customers_at_or_above,
+        count(clv_365) over (partition by as_of, is_current) as customers_valued
+    from scores_by_customer
 
 ),
 
@@ -148,18 +178,53 @@ final as (
         cast({{ dbt.dateadd('day', '-staged.click_age_days', 'staged.as_of_on') }} as date) as last_click_on,
         cast({{ dbt.dateadd('day', '-staged.visit_age_days', 'staged.as_of_on') }} as date) as last_visit_on,
 
-        scores_by_customer.churn_score,
+        valued.churn_score,
         case
-            when scores_by_customer.churn_score > {{ var('high_churn_risk') }} then 'very_high'
-            when scores_by_customer.churn_score > {{ var('medium_churn_risk') }} then 'high'
-            when scores_by_customer.churn_score > {{ var('low_churn_risk') }} then 'medium'
-            when scores_by_customer.churn_score is not null then 'low'
+            when valued.churn_score > {{ var('high_churn_risk') }} then 'very_high'
+            when valued.churn_score > {{ var('medium_churn_risk') }} then 'high'
+            when valued.churn_score > {{ var('low_churn_risk') }} then 'medium'
+            when valued.churn_score is not null then 'low'
         end as churn_band,
-        scores_by_customer.churn_scored_at,
-        cast(scores_by_customer.cluster_id as integer) as cluster_id,
-        scores_by_customer.cluster_name,
+        valued.churn_reason_1,
+        valued.churn_reason_2,
+        valued.churn_reason_3,
+        valued.churn_scored_at,
 
-        -- No model yet: what was spent per year since the first order, of which a newcomer has had one at least.
+        {% for days in [30, 90] %}
+        valued.purchase_{{ days }}_score,
+        case
+            when valued.purchase_{{ days }}_score > {{ var('high_purchase_chance') }} then 'high'
+            when valued.purchase_{{ days }}_score > {{ var('low_purchase_chance') }} then 'medium'
+            when valued.purchase_{{ days }}_score is not null then 'low'
+        end as purchase_{{ days }}_band,
+        valued.purchase_{{ days }}_scored_at,
+        {% endfor %}
+
+        cast(valued.clv_365 as {{ money() }}) as clv_365,
+        cast(valued.clv_365_low as {{ money() }}) as clv_365_low,
+        cast(valued.clv_365_high as {{ money() }}) as clv_365_high,
+        case
+            when valued.clv_365 <= 0 then 'low'
+            when
+                valued.customers_at_or_above * 100 <= valued.customers_valued * {{ var('high_clv_percent') }}
+                then 'high'
+            when
+                valued.customers_at_or_above * 100
+                <= valued.customers_valued * ({{ var('high_clv_percent') }} + {{ var('medium_clv_percent') }})
+                then 'medium'
+            when valued.clv_365 is not null then 'low'
+        end as clv_band,
+        valued.clv_scored_at,
+
+        cast(valued.cluster_id as integer) as cluster_id,
+        valued.cluster_name,
+        valued.cluster_scored_at,
+
+        cast(valued.best_send_hour as integer) as best_send_hour,
+        valued.best_send_label,
+        valued.send_time_scored_at,
+
+        -- Without a model: what was spent per year since the first order, of which a newcomer has had one at least.
         cast(
             case
                 when staged.lifecycle_stage in ('prospect', 'dormant', 'lost') then 0
@@ -273,10 +338,11 @@ final as (
         on
             staged.customer_id = rfm.customer_id
             and staged.as_of = rfm.as_of
-    left join scores_by_customer
+    left join valued
         on
-            staged.customer_id = scores_by_customer.customer_id
-            and staged.as_of = scores_by_customer.as_of
+            staged.customer_id = valued.customer_id
+            and staged.as_of = valued.as_of
+            and staged.is_current = valued.is_current
 
 )
 

@@ -10,7 +10,12 @@ renamed as (
         model_version,
         customer_id,
         label,
+        reason_1,
+        reason_2,
+        reason_3,
         score,
+        low,
+        high,
         as_of
     from source
 )
