@@ -23,6 +23,8 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits
 
+from ml.features import signed_log
+
 SEED = 20111210
 CANDIDATES = ("logistic", "boosting", "forest")
 """In order of simplicity: of equally good ones the first is taken."""
@@ -54,15 +56,16 @@ def make(name: str) -> Pipeline:
             ]
         )
     if name == "forest":
+        # 100 trees of half of the rows took three times as long on Online Retail II, for .001 to .003 AUC.
         forest = RandomForestClassifier(
-            100, min_samples_leaf=20, max_leaf_nodes=256, max_samples=0.5, random_state=SEED
+            60, min_samples_leaf=20, max_leaf_nodes=256, max_samples=0.35, random_state=SEED
         )
         return Pipeline([("impute", impute), ("classify", forest)])
     if name == "boosting":
         # At most 16 leaves: reasons follow the leaves in bit masks of 16.
         boosting = HistGradientBoostingClassifier(
-            learning_rate=0.08,
-            max_iter=150,
+            learning_rate=0.12,
+            max_iter=80,
             max_leaf_nodes=15,
             min_samples_leaf=60,
             l2_regularization=1.0,
@@ -71,13 +74,6 @@ def make(name: str) -> Pipeline:
         )
         return Pipeline([("classify", boosting)])
     raise ValueError(f"no candidate is called {name!r}: there are {', '.join(CANDIDATES)}")
-
-
-def signed_log(values: np.ndarray) -> np.ndarray:
-    """sign(x) * log(1 + |x|): tames money and counts, whose largest values would decide every distance."""
-    array = np.asarray(values, dtype=float)
-    tamed: np.ndarray = np.sign(array) * np.log1p(np.abs(array))
-    return tamed
 
 
 class GroupCalibratedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types

@@ -23,6 +23,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ml import evaluation
+from ml.model import Refused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,21 +69,13 @@ NUMERIC_FEATURES = (
 """What customers did, in numbers: no trait of who they are is among them."""
 
 ROWS_MAX = 400_000
-CHOICE_ROWS = 40_000  # rows that a candidate learns from while candidates are compared
-PERIODS = 4  # earlier evaluations that choices are made on
+CHOICE_ROWS = 30_000  # rows that a candidate learns from while candidates are compared
+PERIODS = 3  # earlier evaluations that choices are made on
 ANCHORS_MIN = 2
 NEWEST = 3  # anchors that `newest` calibrates on
 YEAR = timedelta(days=364)  # 52 weeks: the same weekday
 ISOTONIC_MIN = 2_000  # customers below which an isotonic calibration overfits (Niculescu-Mizil and Caruana 2005: 1,000)
 NEARLY_AS_GOOD = 0.002  # AUC by which a simpler candidate may be worse
-
-
-class Refused(Exception):
-    """Data are too few, too young or all alike, so there is no model. Its text says what is missing; last scores stay."""
-
-
-class BadFrame(ValueError):
-    """A frame is not what the model reads: a feature is missing, no number, or infinite. Its text names it."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +87,7 @@ class Classifier:
         question: what its probability is the answer to, yes being positive.
         population: SQL condition on `feat`, which is feat_customers: of whom it is asked.
         target: SQL of the positive outcome on `outcome`, which is outcomes at `horizon_days`.
+        event: the positive outcome in words, as figures say it: "probability of ...".
         features: columns of feat_customers, all numbers.
         baseline: features of the model that it has to beat, fitted the same way.
         late_days: how long after a horizon's end its outcome is first learned from, so that late deliveries are in.
@@ -106,6 +100,7 @@ class Classifier:
     population: str
     target: str
     horizon_days: int
+    event: str = "yes"
     features: tuple[str, ...] = NUMERIC_FEATURES
     baseline: tuple[str, ...] = ("age_days",)
     late_days: int = 2
@@ -202,7 +197,7 @@ class FittedClassifier:
         """Calibrated probability of the outcome per row.
 
         Raises:
-            BadFrame: a feature is missing, no number, or infinite.
+            Refused: a feature is missing, no number, or infinite.
         """
         values = matrix(frame, self.features)
         scores: np.ndarray = self.classifier.predict_proba(values)[:, 1]
@@ -212,7 +207,7 @@ class FittedClassifier:
         """One row per row of `frame`: customer_id, score, and reason_1, direction_1 to reason_3, direction_3.
 
         Raises:
-            BadFrame: as for `probabilities`.
+            Refused: as for `probabilities`.
         """
         import pandas as pd
 
@@ -234,10 +229,13 @@ class Development:
     """A model, how it came about, and how its recipe did on customers whose outcome came after what it had learned.
 
     Attributes:
-        fitted: learned from every outcome known at as_of, the evaluation's included.
+        rows: those of `plan.split.judged`.
         judged: what the comparison is of: learned from `plan.split.learned` only.
-        comparison: of the model and its baseline on `plan.split.judged`.
+        baseline: what it is compared with, learned from the same instants.
+        comparison: of the two on `rows`.
         earns_its_place: whether it ranks better than the baseline beyond chance, with probabilities that are no worse.
+        fitted: what scores, learned from every outcome known at as_of: the model, or the baseline where the model does
+            not earn its place.
         importance: features with the share of customers' scores that they were the strongest reason of, most first.
     """
 
@@ -253,6 +251,7 @@ class Development:
     judged: FittedClassifier
     baseline: FittedClassifier
     fitted: FittedClassifier
+    rows: pd.DataFrame = field(repr=False)
 
 
 def develop(
@@ -274,15 +273,14 @@ def develop(
         threads: number of threads to compute on. Scores are equal to the last digit on an equal number.
 
     Raises:
-        Refused: too little history, or too few customers of an outcome.
-        BadFrame: a column is missing, no number, or infinite.
+        Refused: too little history, too few customers of an outcome, or a column is missing, no number, or infinite.
     """
     from ml import candidates
     from ml.reasons import top_reasons
 
     with candidates.threads(threads):
         plan = make_plan(model, known, current, as_of_on)
-        known = _dated(known)
+        known = dated(known)
         known = known[known["history_days"] >= plan.window_days]
         recipe, trials = choose(model, known, plan)
         split = plan.split
@@ -293,9 +291,11 @@ def develop(
         probabilities = judged.probabilities(rows)
         comparison = evaluation.compare(outcome, probabilities, baseline.probabilities(rows))
         earns, explanation = earns_its_place(comparison)
+        everything = Split(learnable(model, _anchors(known), as_of_on), as_of_on)
+        bare = Recipe(scope=recipe.scope)
+        fitted = fit(model, known, everything, *((plan.features, recipe) if earns else (model.baseline, bare)))
         strongest = top_reasons(judged.classifier.estimator_, matrix(rows, plan.features), plan.features)["reason_1"]
         shares = strongest.astype(str).value_counts(normalize=True, sort=False)
-        everything = Split(learnable(model, _anchors(known), as_of_on), as_of_on)
         return Development(
             plan=plan,
             recipe=recipe,
@@ -310,7 +310,8 @@ def develop(
             explanation=explanation,
             judged=judged,
             baseline=baseline,
-            fitted=fit(model, known, everything, plan.features, recipe),
+            fitted=fitted,
+            rows=rows,
         )
 
 
@@ -321,26 +322,24 @@ def check_sensitivity(model: Classifier, sensitivities: Mapping[str, str | None]
         sensitivities: `meta.sensitivity` per column of feat_customers: none, proxy or special.
 
     Raises:
-        ValueError: a feature is of a special category, or a proxy for which the model states no purpose.
+        Refused: a feature is of a special category, or a proxy for which the model states no purpose.
     """
     for feature in model.features:
         sensitivity = sensitivities.get(feature)
         if sensitivity == "special":
-            raise ValueError(f"{model.name}: {feature} is of a special category, which no model reads")
+            raise Refused(f"{model.name}: {feature} is of a special category, which no model reads")
         if sensitivity == "proxy" and not model.purpose:
-            raise ValueError(
-                f"{model.name}: {feature} stands in for a sensitive trait, and the model states no purpose"
-            )
+            raise Refused(f"{model.name}: {feature} stands in for a sensitive trait, and the model states no purpose")
 
 
 def make_plan(model: Classifier, known: pd.DataFrame, current: pd.DataFrame, as_of_on: date) -> Plan:
     """Choose instants and features: the longest feature windows for which enough instants have the history.
 
     Raises:
-        Refused: too little history, too few customers of an outcome, or nothing to tell customers apart by.
-        BadFrame: a column is missing, no number, or infinite.
+        Refused: too little history, too few customers of an outcome, nothing to tell customers apart by, or a column is
+            missing, no number, or infinite.
     """
-    known = _dated(known)
+    known = dated(known)
     for frame in (known, current):
         matrix(frame, model.features)
     history = int(current["history_days"].max()) if len(current) else 0
@@ -413,24 +412,29 @@ def choose(model: Classifier, known: pd.DataFrame, plan: Plan) -> tuple[Recipe, 
     """
     from ml import candidates
 
-    known = _dated(known)
+    known = dated(known)
     periods = [
         split
         for split in earlier_periods(model, plan.split)
         if _is_enough(model, _at(known, split.learned)) and _is_enough(model, _at(known, [split.judged]))
     ]
     trials: list[Trial] = []
+    odds: dict[tuple[str, date], np.ndarray] = {}
     for name in candidates.CANDIDATES:
-        if periods:
-            trials += [
-                Trial(name, split.judged, _auc_of_period(name, known, split, plan.features)) for split in periods
-            ]
-        else:
+        for split in periods:
+            odds[name, split.judged] = _odds_of_period(name, known, split, plan.features)
+            outcome = draw(_at(known, [split.judged]), CHOICE_ROWS)["outcome"].to_numpy(dtype=bool)
+            trials.append(Trial(name, split.judged, evaluation.auc(outcome, odds[name, split.judged])))
+        if not periods:
             trials.append(Trial(name, None, _auc_held_out(name, known, plan)))
     means = _means(trials)
     best = max(means.values())
     candidate = next(name for name in candidates.CANDIDATES if means[name] >= best - NEARLY_AS_GOOD)
-    tried = [trial for split in periods for trial in _try_calibrations(model, candidate, known, split, plan.features)]
+    tried = [
+        trial
+        for split in periods
+        for trial in _try_calibrations(model, candidate, known, split, plan.features, odds[candidate, split.judged])
+    ]
     available = scopes(model, plan.split)
     untried = "both" in available and not any(trial.option.endswith("both") for trial in tried)
     # Options are compared on the periods that could try all of them.
@@ -460,7 +464,7 @@ def fit(
 
     if max(split.learned) + model.reach > split.judged:
         raise ValueError(f"outcomes of {max(split.learned)} are known only after {split.judged}")
-    rows = draw(_at(_dated(known), split.learned), ROWS_MAX)
+    rows = draw(_at(dated(known), split.learned), ROWS_MAX)
     _enough(model, rows, "training")
     calibrating = _calibrating(model, rows, split, recipe.scope)
     classifier = candidates.GroupCalibratedClassifier(candidates.make(recipe.candidate), method=recipe.calibration)
@@ -509,24 +513,22 @@ def matrix(frame: pd.DataFrame, features: Sequence[str]) -> np.ndarray:
     """The features as floats, shape (rows, features), null as NaN.
 
     Raises:
-        BadFrame: one is missing, no number, or infinite.
+        Refused: one is missing, no number, or infinite.
     """
     import numpy as np
     from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
     if missing := [feature for feature in features if feature not in frame.columns]:
-        raise BadFrame(
-            f"feature(s) {', '.join(missing)} are missing: build feat_customers again, or train anew without"
-        )
+        raise Refused(f"feature(s) {', '.join(missing)} are missing: build feat_customers again, or train anew without")
     values = np.empty((len(frame), len(features)))
     for number, feature in enumerate(features):
         column = frame[feature]
         if not (is_numeric_dtype(column) or is_bool_dtype(column) or column.isna().all()):
-            raise BadFrame(f"feature {feature} is of type {column.dtype}, not a number")
+            raise Refused(f"feature {feature} is of type {column.dtype}, not a number")
         values[:, number] = column.to_numpy(dtype=float, na_value=np.nan)
         if infinite := int(np.isinf(values[:, number]).sum()):
             first = frame["customer_id"].to_numpy()[np.isinf(values[:, number]).argmax()]
-            raise BadFrame(f"feature {feature} is infinite in {infinite} row(s), first for customer {first}")
+            raise Refused(f"feature {feature} is infinite in {infinite} row(s), first for customer {first}")
     return values
 
 
@@ -551,13 +553,13 @@ def _with_features(model: Classifier, known: pd.DataFrame, current: pd.DataFrame
     return Plan(split, features, window, tuple(dropped.items()))
 
 
-def _auc_of_period(name: str, known: pd.DataFrame, split: Split, features: Sequence[str]) -> float:
-    """AUC on a period of a candidate that learned from what was known then."""
+def _odds_of_period(name: str, known: pd.DataFrame, split: Split, features: Sequence[str]) -> np.ndarray:
+    """Log-odds on a period by a candidate that learned from what was known then."""
     from ml import candidates
 
     rows, judged = draw(_at(known, split.learned), CHOICE_ROWS), draw(_at(known, [split.judged]), CHOICE_ROWS)
-    fitted = candidates.make(name).fit(matrix(rows, features), rows["outcome"].to_numpy(dtype=bool))
-    return evaluation.auc(judged["outcome"].to_numpy(dtype=bool), fitted.predict_proba(matrix(judged, features))[:, 1])
+    fitted = candidates.make(name).fit(matrix(rows, features), rows["outcome"].to_numpy(dtype=bool).astype(int))
+    return candidates.log_odds(fitted.predict_proba(matrix(judged, features))[:, 1])
 
 
 def _auc_held_out(name: str, known: pd.DataFrame, plan: Plan) -> float:
@@ -572,19 +574,25 @@ def _auc_held_out(name: str, known: pd.DataFrame, plan: Plan) -> float:
 
 
 def _try_calibrations(
-    model: Classifier, candidate: str, known: pd.DataFrame, split: Split, features: Sequence[str]
+    model: Classifier,
+    candidate: str,
+    known: pd.DataFrame,
+    split: Split,
+    features: Sequence[str],
+    odds: np.ndarray,
 ) -> list[Trial]:
-    """Log loss on a period of each calibration, named `method scope`, learned from what was known then."""
-    from sklearn.metrics import log_loss
+    """Log loss on a period of each calibration, named `method scope`, learned from what was known then.
 
+    Args:
+        odds: of the candidate on that period.
+    """
     from ml import candidates
 
     rows, judged = draw(_at(known, split.learned), CHOICE_ROWS), draw(_at(known, [split.judged]), CHOICE_ROWS)
     values, codes = matrix(rows, features), rows["outcome"].to_numpy(dtype=bool).astype(int)
     grouped = candidates.GroupCalibratedClassifier(candidates.make(candidate))
     held_out = grouped.held_out(values, codes, _codes(rows["customer_id"]))
-    fitted = candidates.make(candidate).fit(values, codes)
-    odds = candidates.log_odds(fitted.predict_proba(matrix(judged, features))[:, 1])
+    outcome = judged["outcome"].to_numpy(dtype=bool)
     trials = []
     for scope, anchors in scopes(model, split).items():
         chosen = _is_at(rows, anchors)
@@ -592,9 +600,7 @@ def _try_calibrations(
             if codes[chosen].min() == codes[chosen].max() or (method == "isotonic" and chosen.sum() < ISOTONIC_MIN):
                 continue
             probabilities = candidates.make_calibrator(method, held_out[chosen], codes[chosen]).predict(odds)
-            trials.append(
-                Trial(f"{method} {scope}", split.judged, float(log_loss(judged["outcome"].astype(int), probabilities)))
-            )
+            trials.append(Trial(f"{method} {scope}", split.judged, evaluation.log_loss(outcome, probabilities)))
     return trials
 
 
@@ -629,19 +635,19 @@ def _is_enough(model: Classifier, rows: pd.DataFrame) -> bool:
     return True
 
 
-def _dated(frame: pd.DataFrame) -> pd.DataFrame:
+def dated(frame: pd.DataFrame) -> pd.DataFrame:
     """`as_of_on` as pandas holds instants, whether it came as dates or not.
 
     Raises:
-        BadFrame: a column that every frame has is missing, or an outcome is unknown.
+        Refused: a column that every frame has is missing, or an outcome is unknown.
     """
     import pandas as pd
 
     for column in ("customer_id", "as_of_on", "history_days", "outcome"):
         if column not in frame.columns:
-            raise BadFrame(f"column {column} is missing")
+            raise Refused(f"column {column} is missing")
     if unknown := int(frame["outcome"].isna().sum()):
-        raise BadFrame(f"{unknown} row(s) have no outcome: only instants whose horizon has passed can be learned from")
+        raise Refused(f"{unknown} row(s) have no outcome: only instants whose horizon has passed can be learned from")
     if frame["as_of_on"].dtype.kind == "M":
         return frame
     return frame.assign(as_of_on=pd.to_datetime(frame["as_of_on"]))

@@ -18,6 +18,9 @@ SEED = 20111210
 RESAMPLES = 200
 BINS = 10
 SUBGROUP_MIN = 100  # customers; a smaller subgroup says its size only
+OFF = 0.05
+"""Points of probability by which a month's mean prediction may miss what came true: less changes no decision."""
+
 _EDGE = 1e-6  # probabilities are held off 0 and 1 by this where their log-odds are taken
 
 
@@ -82,17 +85,24 @@ class Judgement:
     base_rate: float
     auc: Interval
     brier: float
+    log_loss: float
     calibration: Calibration
     lift: Lift
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two scores of the same customers. `gain` is in AUC, over resamples that draw the same customers for both."""
+    """Two scores of the same customers.
+
+    Attributes:
+        gain: in AUC, over resamples that draw the same customers for both.
+        brier_gain: how much smaller the model's Brier score is, with the bounds of its standard error over customers.
+    """
 
     model: Judgement
     baseline: Judgement
     gain: Interval
+    brier_gain: Interval
 
 
 @dataclass(frozen=True)
@@ -111,6 +121,31 @@ class Subgroup:
     predicted: float | None = None
     observed: float | None = None
     ece: float | None = None
+
+
+@dataclass(frozen=True)
+class Month:
+    """How scores of one month did, each customer once.
+
+    Attributes:
+        month: year and month, such as 2024-03.
+        predicted: mean probability, to be compared with `observed`.
+        margin: by how much chance moves the observed share, at 95 %, if every probability is exact.
+        auc: None where all customers had the same outcome.
+    """
+
+    month: str
+    customers: int
+    predicted: float
+    observed: float
+    margin: float
+    ece: float
+    auc: float | None
+
+    @property
+    def is_off(self) -> bool:
+        """Whether the mean prediction missed by more than chance and by more than matters (`OFF`)."""
+        return abs(self.observed - self.predicted) > max(self.margin, OFF)
 
 
 @dataclass(frozen=True)
@@ -141,6 +176,7 @@ def compare(
         judge(outcome, model, drawn[:, 0], seed=seed),
         judge(outcome, baseline, drawn[:, 1], seed=seed),
         Interval(gain, float(low), float(high)),
+        _mean((baseline - outcome) ** 2 - (model - outcome) ** 2),
     )
 
 
@@ -166,6 +202,7 @@ def judge(
         base_rate=float(outcome.mean()),
         auc=Interval(auc(outcome, probabilities), float(low), float(high)),
         brier=brier(outcome, probabilities),
+        log_loss=log_loss(outcome, probabilities),
         calibration=calibration(outcome, probabilities, seed=seed),
         lift=lift(outcome, probabilities),
     )
@@ -221,6 +258,14 @@ def resampled_aucs(
 def brier(outcome: np.ndarray, probabilities: np.ndarray) -> float:
     """Mean squared difference between probability and outcome (Brier 1950)."""
     return float(((probabilities - outcome) ** 2).mean())
+
+
+def log_loss(outcome: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean surprise at the outcome, in nats (Good 1952)."""
+    import numpy as np
+
+    odds = _log_odds(probabilities)
+    return float(np.logaddexp(0, np.where(outcome, -odds, odds)).mean())
 
 
 def calibration(outcome: np.ndarray, probabilities: np.ndarray, *, seed: int = SEED) -> Calibration:
@@ -326,6 +371,29 @@ def by_subgroup(outcome: np.ndarray, probabilities: np.ndarray, traits: pd.DataF
     return tuple(found)
 
 
+def by_month(months: pd.Series[str], outcome: np.ndarray, probabilities: np.ndarray) -> tuple[Month, ...]:
+    """Judge scores by the month that they were made in, in order of time."""
+    import numpy as np
+
+    names = months.to_numpy()
+    found = []
+    for name in sorted(set(names)):
+        chosen = names == name
+        happened, predicted = outcome[chosen], probabilities[chosen]
+        found.append(
+            Month(
+                month=str(name),
+                customers=len(happened),
+                predicted=float(predicted.mean()),
+                observed=float(happened.mean()),
+                margin=float(1.96 * np.sqrt((predicted * (1 - predicted)).sum()) / len(happened)),
+                ece=ece(happened, predicted),
+                auc=auc(happened, predicted) if 0 < happened.sum() < len(happened) else None,
+            )
+        )
+    return tuple(found)
+
+
 def base_rates(anchors: pd.Series[Any], outcome: pd.Series[bool]) -> tuple[BaseRate, ...]:
     """Share of positive outcomes by instant, in order of time."""
     table = outcome.astype(float).groupby(anchors.to_numpy()).agg(["size", "mean"]).sort_index()
@@ -333,6 +401,12 @@ def base_rates(anchors: pd.Series[Any], outcome: pd.Series[bool]) -> tuple[BaseR
         BaseRate(anchor, int(size), float(rate))
         for anchor, size, rate in zip(table.index, table["size"], table["mean"], strict=True)
     )
+
+
+def _mean(values: np.ndarray) -> Interval:
+    """The mean, with 95 % by its standard error."""
+    mean, margin = float(values.mean()), float(1.96 * values.std() / len(values) ** 0.5)
+    return Interval(mean, mean - margin, mean + margin)
 
 
 def _tenths(probabilities: np.ndarray) -> np.ndarray:

@@ -22,6 +22,34 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 REASONS = 3
+_WORDS = {
+    "age_days": "days since last order",
+    "tenure_days": "days since first order",
+    "order_days": "days with an order",
+    "spend_total": "spend of all time",
+    "mean_gap_days": "mean days between orders",
+    "last_gap_days": "days between the last two orders",
+    "longest_gap_days": "longest gap between orders",
+    "gap_variation": "irregularity of orders",
+    "overdue_ratio": "overdue against own rhythm",
+    "orders_change_90": "change in orders over 90 days",
+    "season_share": "orders in one season",
+    "last_quarter_share": "orders from October to December",
+    "weekend_share": "orders at weekends",
+    "visit_age_days": "days since last visit",
+    "click_age_days": "days since last click in mail",
+    "discount_share_365": "share of discount in 365 days",
+}
+_STEMS = {
+    "returns": "returned goods",
+    "categories": "categories bought",
+    "products": "products bought",
+    "sessions": "visits",
+    "product_views": "products viewed",
+    "carts": "products put in a cart",
+    "delivered": "mails delivered",
+    "clicked": "mails clicked",
+}
 _CHUNK = 65_536  # rows at a time: 9 MB of 35 features, which stays in cache
 _MOST_LEAVES = 16
 
@@ -74,6 +102,34 @@ def top_reasons(pipeline: Pipeline, values: np.ndarray, features: tuple[str, ...
             np.where(known, raised[:, rank], -1).astype(int), categories=pd.Index(["down", "up"])
         )
     return pd.DataFrame(columns)
+
+
+def in_words(feature: str) -> str:
+    """A feature as a marketer calls it, such as `days since last order` for age_days."""
+    if feature in _WORDS:
+        return _WORDS[feature]
+    stem, _, days = feature.rpartition("_")
+    if stem and days.isdigit():
+        return f"{_STEMS.get(stem, stem.replace('_', ' '))} in {days} days"
+    return feature.replace("_", " ")
+
+
+def codes(reasons: pd.DataFrame) -> list[list[str | None]]:
+    """What `top_reasons` found as scores carry it, such as `days since last order +`: the feature in words and its way.
+
+    `+` is written where it raised the score, `-` where it lowered it; None stands where fewer features moved the score.
+
+    Returns:
+        One list per rank, the strongest first, each as long as `reasons`.
+    """
+    found: list[list[str | None]] = []
+    for rank in range(1, REASONS + 1):
+        names = [in_words(str(name)) for name in reasons[f"reason_{rank}"].cat.categories]
+        which = reasons[f"reason_{rank}"].cat.codes.to_numpy()
+        raised = (reasons[f"direction_{rank}"] == "up").to_numpy()
+        table = np.array([[f"{name} -", f"{name} +"] for name in names] + [[None, None]], dtype=object)
+        found.append(table[which, raised.astype(int)].tolist())
+    return found
 
 
 def _explainer(pipeline: Pipeline, features: int) -> Any:

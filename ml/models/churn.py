@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from ml.classification import Classifier
+from ml.classifiers import ClassifierModel
 
-CHURN = Classifier(
-    name="churn_180",
-    question="Will this customer place no order in the next 180 days?",
-    population="feat.is_churn_population",
-    target="not outcome.bought",
-    horizon_days=180,
+CHURN = ClassifierModel(
+    Classifier(
+        name="churn_180",
+        question="Will this customer place no order in the next 180 days?",
+        event="no order in 180 days",
+        population="feat.is_churn_population",
+        target="not outcome.bought",
+        horizon_days=180,
+    )
 )

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ml.churn import ChurnReport
     from ml.clusters import ClusterReport
 
 INK = "#1f2933"
@@ -157,71 +156,6 @@ def k_choice(report: ClusterReport) -> bytes:
     right.annotate("asked", (ks[0], STABLE), xytext=(2, 4), textcoords="offset points", color=MUTED, fontsize=9)
     entitle(left, "How many clusters", "well separated")
     entitle(right, "", "and the same again on resampled customers")
-    return as_png(figure)
-
-
-def churn_reliability(report: ChurnReport) -> bytes:
-    """Predicted against observed churn on the evaluation instant, recency alone beside the model."""
-    figure, axes = blank(9.0, 6.0)
-    axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle="--", zorder=1)
-    axes.annotate(
-        "exact", (0.94, 0.94), xytext=(-6, 6), textcoords="offset points", ha="right", color=MUTED, fontsize=9
-    )
-    for judged, name, colour, marker in (
-        (report.recency, "Recency alone", ACCENT, "s"),
-        (report.model, "Model", MAIN, "o"),
-    ):
-        if judged is None:
-            continue
-        drawn = [row for row in judged.reliability if row.customers >= DRAWN_MIN]
-        predicted, observed = [row.predicted for row in drawn], [row.observed for row in drawn]
-        axes.plot(predicted, observed, color=colour, linewidth=1.5, alpha=0.7, zorder=2)
-        axes.scatter(
-            predicted,
-            observed,
-            s=[12 + 340 * row.customers / max(1, report.customers) for row in drawn],
-            color=colour,
-            marker=marker,
-            zorder=3,
-            edgecolor="white",
-            label=(
-                f"{name}: AUC {judged.auc:.3f} [{judged.auc_low:.3f}, {judged.auc_high:.3f}],"
-                f" Brier {judged.brier:.3f}, ECE {judged.ece:.3f}"
-            ),
-        )
-    axes.set_xlim(0, 1)
-    axes.set_ylim(0, 1)
-    axes.set_xlabel("Predicted probability of no order in 180 days")
-    axes.set_ylabel("Share that did not order in 180 days")
-    axes.legend(loc="upper left", frameon=False, fontsize=10)
-    evaluated = report.split.evaluation.isoformat() if report.split else "–"
-    entitle(
-        axes,
-        "Churn: what was predicted, and what happened",
-        f"{report.customers:,} customers as of {evaluated}, all later than the training data; area = customers",
-    )
-    return as_png(figure)
-
-
-def score_distribution(scores: np.ndarray, threshold: float = 0.7) -> bytes:
-    """Customers by churn probability, those above `threshold` apart.
-
-    Args:
-        scores: probabilities, one per customer.
-    """
-    import numpy as np
-
-    figure, axes = blank(9.0, 4.4)
-    counts, edges = np.histogram(scores, bins=np.linspace(0, 1, 21))
-    above = edges[:-1] >= threshold - 1e-9
-    axes.bar(edges[:-1], counts, width=0.046, align="edge", color=np.where(above, ACCENT, MAIN), zorder=3)
-    share = float(np.mean(np.asarray(scores) > threshold)) if len(scores) else 0.0
-    axes.set_xlim(0, 1)
-    axes.margins(y=0.1)
-    axes.set_xlabel("Predicted probability of no order in 180 days")
-    axes.set_ylabel("Customers")
-    axes.xaxis.grid(False)
-    entitle(axes, "Churn scores", f"{len(scores):,} customers, {share:.1%} of them above {threshold:.0%} (orange)")
     return as_png(figure)
 
 

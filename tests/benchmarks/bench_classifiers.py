@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING
 
 from ml import evaluation
 from ml.candidates import threads
-from ml.classification import ROWS_MAX, Classifier, Development, Refused, develop
+from ml.classification import Classifier, Development, develop
+from ml.classifiers import TRAITS, read_rows
+from ml.features import current_as_of
+from ml.model import Refused
 from ml.models.churn import CHURN
 from ml.models.purchase import PURCHASE_30, PURCHASE_90
 
@@ -26,8 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
 
-MODELS = (CHURN, PURCHASE_30, PURCHASE_90)
-TRAITS = ("age_band", "gender", "region_type")
+MODELS = tuple(model.classifier for model in (CHURN, PURCHASE_30, PURCHASE_90))
 SCORED = 1_000_000
 
 
@@ -52,8 +54,8 @@ def bench(home: Path, model: Classifier, *, everybody: bool = False) -> None:
 
     connection = duckdb.connect(str(home / "warehouse.duckdb"), read_only=True)
     connection.execute("set threads = 1")
-    as_of_on = connection.execute("select as_of_on from marts.dim_as_ofs where is_current").fetchall()[0][0]
-    known, current = _read(connection, model, everybody=everybody)
+    as_of, as_of_on = current_as_of(connection)
+    known, current = read_rows(connection, model, as_of, everybody=everybody)
     print(
         f"\n{model.name} on {home}, as of {as_of_on}: {len(known):,} known rows, {len(current):,} to score", flush=True
     )
@@ -203,37 +205,6 @@ def _say_speed(made: Development, current: pd.DataFrame) -> None:
         f"  {SCORED:,} customers scored in {alone:.1f} CPU s, with reasons in {_cpu() - start:.1f}, {_memory():.1f} GB at"
         f" most; {(scored['score'] > 0.7).mean():.1%} above .7"
     )
-
-
-def _read(
-    connection: duckdb.DuckDBPyConnection, model: Classifier, *, everybody: bool
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Known rows, of so many customers that about twice `ROWS_MAX` remain, and the current ones."""
-    columns = ", ".join(
-        ["feat.customer_id", "feat.as_of_on", "feat.history_days", *(f"feat.{trait}" for trait in TRAITS)]
-        + [f"cast(feat.{feature} as double) as {feature}" for feature in model.features]
-    )
-    source = f"""
-        from features.feat_customers as feat
-        inner join marts.dim_as_ofs as spine on spine.as_of = feat.as_of
-        inner join marts.customer_permissions as permission
-            on permission.customer_id = feat.customer_id and (permission.may_be_profiled or {everybody})
-    """
-    labels = f"""
-        inner join features.outcomes as outcome
-            on outcome.customer_id = feat.customer_id and outcome.as_of = feat.as_of
-            and outcome.horizon_days = {model.horizon_days}
-    """
-    order = "order by feat.as_of, feat.customer_id"
-    rows = connection.execute(f"select count(*) {source} {labels} where {model.population}").fetchall()[0][0]
-    share = f"feat.customer_id < '{int(min(1.0, 2 * ROWS_MAX / max(rows, 1)) * (16**8 - 1)):08x}g'"
-    known = connection.execute(
-        f"select {columns}, {model.target} as outcome {source} {labels} where {model.population} and {share} {order}"
-    ).df()
-    current = connection.execute(
-        f"select {columns} {source} where {model.population} and spine.is_current {order}"
-    ).df()
-    return known, current
 
 
 def _cpu() -> float:

@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 
 from ml import candidates, classification
-from ml.classification import BadFrame, Classifier, Recipe, Refused, Split
-from ml.models.churn import CHURN
-from ml.models.purchase import PURCHASE_30, PURCHASE_90
+from ml.classification import Classifier, Recipe, Split
+from ml.model import Refused
+from ml.models import churn, purchase
 
+CHURN, PURCHASE_30, PURCHASE_90 = (
+    model.classifier for model in (churn.CHURN, purchase.PURCHASE_30, purchase.PURCHASE_90)
+)
 AS_OF_ON = date(2024, 3, 4)
 ANCHORS = [AS_OF_ON - timedelta(days=28 * number) for number in range(26, 0, -1)]
 MODEL = Classifier(
@@ -271,15 +274,15 @@ def test_history_of_less_than_three_horizons_is_refused(known, current):
 @pytest.mark.parametrize("when", ["training", "scoring"])
 def test_a_frame_that_is_not_what_the_model_reads_is_an_error(made, known, current, spoil, message, when):
     if when == "training":
-        with pytest.raises(BadFrame, match=message):
+        with pytest.raises(Refused, match=message):
             classification.develop(MODEL, spoil(known), current, AS_OF_ON)
     else:
-        with pytest.raises(BadFrame, match=message):
+        with pytest.raises(Refused, match=message):
             made.fitted.score(spoil(current))
 
 
 def test_an_unknown_outcome_cannot_be_learned_from(known, current):
-    with pytest.raises(BadFrame, match=r"1 row\(s\) have no outcome"):
+    with pytest.raises(Refused, match=r"1 row\(s\) have no outcome"):
         classification.develop(MODEL, known.assign(outcome=known["outcome"].where(known.index != 5)), current, AS_OF_ON)
 
 
@@ -303,7 +306,7 @@ def test_sensitive_features_are_refused(sensitivity, purpose, message):
     if message is None:
         classification.check_sensitivity(model, {"visits": sensitivity})
         return
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refused, match=message):
         classification.check_sensitivity(model, {"visits": sensitivity})
 
 

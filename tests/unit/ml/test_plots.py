@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-from datetime import date
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ml import plots
-from ml.churn import Bin, ChurnReport, Judgement, Split
 from ml.clusters import Candidate, Cluster, ClusterReport
 
 CLUSTERS = ClusterReport(
@@ -20,24 +17,12 @@ CLUSTERS = ClusterReport(
         for number in range(1, 6)
     ),
 )
-JUDGED = Judgement(0.8, 0.7, 0.9, 0.1, 0.02, (Bin(0.0, 0.1, 90, 0.05, 0.04), Bin(0.1, 0.2, 3, 0.15, 0.9)))
-CHURN = ChurnReport(
-    "trained",
-    "",
-    split=Split((date(2023, 1, 2),), date(2023, 1, 30), date(2023, 9, 4)),
-    customers=93,
-    model=JUDGED,
-    recency=JUDGED,
-)
 
 FIGURES = {
     "rfm": lambda: plots.rfm_heatmap({(1, 1): 3, (5, 5): 8}, {(5, 5): "champions"}),
     "rfm of nobody": lambda: plots.rfm_heatmap({}),
     "profiles": lambda: plots.cluster_profiles(CLUSTERS, "GBP"),
     "k": lambda: plots.k_choice(CLUSTERS),
-    "reliability": lambda: plots.churn_reliability(CHURN),
-    "scores": lambda: plots.score_distribution(np.linspace(0, 1, 50)),
-    "scores of nobody": lambda: plots.score_distribution(np.array([])),
     "flow": lambda: plots.lifecycle_flow(
         [("active", "lapsing", 4), ("lost", "re_engaged", 2), (None, "onboarding", 1)]
     ),
