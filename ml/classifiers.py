@@ -209,8 +209,10 @@ def refuse_leaks(
     newest = read_known(
         connection, model.features, LEAK_DAYS, "outcome.bought", where, [as_of], rows_max=LEAK_ROWS
     )  # fmt: skip
-    found = (*leaks.suspects(newest, model.features), *leaks.tell_tales(known, model.features))
-    if found:
+    aged = leaks.suspects(newest, model.features)
+    named = {suspect.feature for suspect in aged}
+    others = [feature for feature in model.features if feature not in named]
+    if found := (*aged, *leaks.tell_tales(known, others)):
         said = "; ".join(
             f"{suspect.feature} (AUC {suspect.auc:.3f} by itself, {suspect.older_auc:.3f} four weeks before)"
             for suspect in found
