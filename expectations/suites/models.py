@@ -39,7 +39,9 @@ def _scores() -> Suite:
                 "Nobody is expected to bring less than nothing",
             ),
             none_where(
-                "score_lies_in_its_interval", "low > score or high < score", "An interval holds the score that it is of"
+                "interval_is_one",
+                "low > high or (low is null) <> (high is null)",
+                "An interval has two ends, and they are in order",
             ),
             none_where(
                 "cluster_has_number_and_name",
@@ -79,9 +81,10 @@ def _lifetime_values() -> Suite:
                 "Value, orders and spend expected are given, and no less than nothing",
             ),
             none_where(
-                "value_lies_in_its_interval",
-                "clv_low > clv or clv_high < clv",
-                "An interval holds the value that it is of",
+                "interval_is_not_negative",
+                "not coalesce(0 <= clv_low and clv_low <= clv_high, false)",
+                "What a customer will bring lies between two amounts, neither of them negative. What is expected on average"
+                " may lie outside of them: most of those who hardly ever come back will bring nothing",
             ),
             between("probability_alive", 0, 1),
         ),
@@ -101,8 +104,8 @@ def _recommendations() -> Suite:
             one_of("source", ("history", "similar", "category", "popular")),
             none_where(
                 "reason_is_another_product",
-                "because_product_id = product_id",
-                "No product is recommended because of itself",
+                "because_product_id = product_id and source <> 'history'",
+                "A product is recommended because of itself only where it was bought or looked at before",
             ),
         ),
         optional=True,
@@ -139,7 +142,7 @@ def _category_affinities() -> Suite:
             between("affinity", 0, 1),
             none_from(
                 "affinities_are_shares",
-                f"select model, customer_id from {{table}} where {_NEWEST} group by all having sum(affinity) > 1.000001",
+                f"select model, customer_id from {{table}} where {_NEWEST} group by all having sum(affinity) > 1.001",
                 "A customer's affinities are shares of one whole",
             ),
         ),

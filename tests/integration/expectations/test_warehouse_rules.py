@@ -52,7 +52,7 @@ BREAKS: dict[str, dict[str, str]] = {
         "score_or_label": "update {0} set score = null where model = 'churn_180' and customer_id like '%1'",
         "score_is_finite": "update {0} set score = 'infinity' where model = 'clv_365' and customer_id like '%1'",
         "value_is_not_negative": "update {0} set score = -1, low = -2 where model = 'clv_365'",
-        "score_lies_in_its_interval": "update {0} set low = 11 where model = 'clv_365' and customer_id like '%1'",
+        "interval_is_one": "update {0} set low = 21 where model = 'clv_365' and customer_id like '%1'",
         "cluster_has_number_and_name": "update {0} set score = 0 where model = 'clusters' and customer_id like '%1'",
         "send_time_is_an_hour_of_the_week": "update {0} set score = 168 where model = 'send_time'",
         "reasons_come_in_order": "update {0} set reason_1 = null where customer_id like '%1'",
@@ -61,7 +61,7 @@ BREAKS: dict[str, dict[str, str]] = {
         "customer_valued_once": "insert into {0} select * from {0} limit 1",
         "horizon_days_plausible": "update {0} set horizon_days = 0 where customer_id like '%1'",
         "expected_is_not_negative": "update {0} set expected_orders = -1 where customer_id like '%1'",
-        "value_lies_in_its_interval": "update {0} set clv_high = 9 where customer_id like '%1'",
+        "interval_is_not_negative": "update {0} set clv_low = null where customer_id like '%1'",
         "probability_alive_plausible": "update {0} set probability_alive = 1.1 where customer_id like '%1'",
     },
     "staging.stg_ml__recommendations": {

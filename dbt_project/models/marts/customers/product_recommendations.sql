@@ -49,8 +49,8 @@ final as (
         recommendations.because_product_id,
         because.name as because_product_name,
         case
-            when because.name is not null then 'because of ' || because.name
             when recommendations.source = 'history' then 'bought or looked at before'
+            when because.name is not null then 'because of ' || because.name
             when recommendations.source = 'similar' then 'goes with what was bought'
             when recommendations.source = 'category' and products.category is not null
                 then 'popular in ' || products.category
