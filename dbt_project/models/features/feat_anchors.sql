@@ -2,7 +2,10 @@ with
 
 as_ofs as (
 
-    select * from {{ ref('dim_as_ofs') }}
+    select
+        *,
+        cast(as_of as date) as utc_on
+    from {{ ref('dim_as_ofs') }}
 
 ),
 
@@ -18,11 +21,11 @@ order_dates as (
 
 ),
 
--- Days are enough to tell what is known at a later day; of the as_of's own day the instant decides.
+-- Days, in UTC, are enough to tell what is known at a later day; of the as_of's own day the instant decides.
 orders_known_on as (
 
     select
-        {{ to_local_date('known_at') }} as known_on,
+        cast(known_at as date) as known_on,
         ordered_on,
         known_at,
         superseded_at
@@ -51,7 +54,7 @@ first_orders as (
     from as_ofs
     inner join first_orders_by_day
         on
-            as_ofs.as_of_on > first_orders_by_day.known_on
+            as_ofs.utc_on > first_orders_by_day.known_on
             and (first_orders_by_day.superseded_at is null or first_orders_by_day.superseded_at >= as_ofs.as_of)
     group by as_ofs.as_of
 
@@ -63,7 +66,7 @@ first_orders as (
     from as_ofs
     inner join orders_known_on
         on
-            as_ofs.as_of_on = orders_known_on.known_on
+            as_ofs.utc_on = orders_known_on.known_on
             and {{ stands_at('orders_known_on', 'as_ofs.as_of') }}
     group by as_ofs.as_of
 
@@ -82,7 +85,7 @@ histories as (
 regular_gaps as (
 
     select
-        {{ to_local_date('known_at') }} as known_on,
+        cast(known_at as date) as known_on,
         {{ dbt.datediff('previous_on', 'ordered_on', 'day') }} as gap_days,
         known_at
     from order_dates
@@ -113,9 +116,16 @@ irregular as (
 
 ),
 
-irregular_orders as (
+-- Kept, or the engine would first meet all orders with all as_ofs.
+irregular_orders as {{ materialized() }} (
 
-    select orders.*
+    select
+        orders.customer_id,
+        orders.ordered_on,
+        orders.known_at,
+        orders.superseded_at,
+        orders.reversed_known_at,
+        orders.reversal_ended_at
     from orders
     inner join irregular
         on orders.customer_id = irregular.customer_id
@@ -155,7 +165,7 @@ gap_counts as (
         sum(gaps_by_day.gaps) as gaps
     from as_ofs
     inner join gaps_by_day
-        on as_ofs.as_of_on > gaps_by_day.known_on
+        on as_ofs.utc_on > gaps_by_day.known_on
     group by
         as_ofs.as_of,
         gaps_by_day.gap_days
@@ -169,7 +179,7 @@ gap_counts as (
     from as_ofs
     inner join regular_gaps
         on
-            as_ofs.as_of_on = regular_gaps.known_on
+            as_ofs.utc_on = regular_gaps.known_on
             and as_ofs.as_of > regular_gaps.known_at
     group by
         as_ofs.as_of,

@@ -83,9 +83,16 @@ irregular as (
 
 ),
 
-irregular_orders as (
+-- Kept, or the engine would first meet all orders with all months.
+irregular_orders as {{ materialized() }} (
 
-    select orders.*
+    select
+        orders.customer_id,
+        orders.ordered_on,
+        orders.known_at,
+        orders.superseded_at,
+        orders.reversed_known_at,
+        orders.reversal_ended_at
     from orders
     inner join irregular
         on orders.customer_id = irregular.customer_id
