@@ -75,6 +75,7 @@ ANCHORS_MIN = 2
 NEWEST = 3  # anchors that `newest` calibrates on
 YEAR = timedelta(days=364)  # 52 weeks: the same weekday
 ISOTONIC_MIN = 2_000  # customers below which an isotonic calibration overfits (Niculescu-Mizil and Caruana 2005: 1,000)
+DECIMALS = 6  # of a score: another machine's last bit makes no other bytes
 NEARLY_AS_GOOD = 0.002  # AUC by which a simpler candidate may be worse
 
 
@@ -217,8 +218,7 @@ class FittedClassifier:
         scores = pd.DataFrame(
             {
                 "customer_id": frame["customer_id"].to_numpy(),
-                # Rounded, so that another machine's last bit does not make other bytes.
-                "score": self.classifier.predict_proba(values)[:, 1].round(6),
+                "score": self.classifier.predict_proba(values)[:, 1].round(DECIMALS),
             }
         )
         return pd.concat([scores, top_reasons(self.classifier.estimator_, values, self.features)], axis=1)

@@ -94,7 +94,7 @@ class ClassifierModel:
         made = classification.develop(model, known, current, as_of_on, traits=TRAITS)
         fitted = made.fitted
         recipe = (model.name, *(str(part) for part in vars(fitted.recipe).values()), *fitted.features)
-        scored = current.assign(score=fitted.probabilities(current))
+        scored = current.assign(score=fitted.probabilities(current).round(classification.DECIMALS))
 
         def against(champion: Any) -> Contest:
             return contest_of(_against(model, known, made, champion))
