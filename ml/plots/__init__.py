@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ml.clusters import ClusterReport
-
 INK = "#1f2933"
 MUTED = "#7b8794"
 GRID = "#e4e7eb"
@@ -20,19 +18,6 @@ MAIN = "#0b7285"
 ACCENT = "#e8590c"
 LIGHT = "#99d0da"
 DRAWN_MIN = 10  # customers: the share among fewer is noise
-
-_LABELS = {
-    "recency_days": "Days since order",
-    "frequency": "Order dates",
-    "monetary": "Monetary value",
-    "average_order_value": "Basket",
-    "mean_gap_days": "Days between orders",
-    "returns_365": "Returns, 365 d",
-    "sessions_90": "Visits, 90 d",
-    "product_views_90": "Products viewed, 90 d",
-    "carts_90": "Put in cart, 90 d",
-    "clicks_90": "Clicks, 90 d",
-}
 
 # Lifecycle stages, the liveliest first; those of one number are as lively as each other.
 _LIVELINESS = {
@@ -74,7 +59,7 @@ def rfm_heatmap(counts: Mapping[tuple[int, int], int], segments: Mapping[tuple[i
 
     grid = np.array([[counts.get((r, f), 0) for f in range(1, 6)] for r in range(5, 0, -1)])
     figure, axes = blank(9.0, 5.6)
-    image = axes.imshow(grid, cmap=_ramp(), aspect="auto", vmin=0)
+    image = axes.imshow(grid, cmap=ramp(), aspect="auto", vmin=0)
     _cells(axes, grid, segments)
     axes.set_xticks(range(5), [str(f) for f in range(1, 6)])
     axes.set_yticks(range(5), [str(r) for r in range(5, 0, -1)])
@@ -86,76 +71,6 @@ def rfm_heatmap(counts: Mapping[tuple[int, int], int], segments: Mapping[tuple[i
     bar.outline.set_visible(False)
     axes.grid(False)
     axes.tick_params(length=0)
-    return as_png(figure)
-
-
-def cluster_profiles(report: ClusterReport, currency: str = "reporting currency") -> bytes:
-    """Medians of each cluster by feature, coloured against the other clusters. Money is in `currency`."""
-    import numpy as np
-
-    names = [name for name in _LABELS if any(name in cluster.medians for cluster in report.clusters)]
-    values = np.array([[cluster.medians.get(name, np.nan) for name in names] for cluster in report.clusters])
-    low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-    shades = (values - low) / np.where(high > low, high - low, 1.0)
-    figure, axes = blank(11.0, 1.7 + 0.5 * len(report.clusters))
-    axes.imshow(shades, cmap=_ramp(), aspect="auto", vmin=0, vmax=1.15)
-    for row, column in np.ndindex(*values.shape):
-        shown = "–" if np.isnan(values[row, column]) else _short(float(values[row, column]))
-        colour = "white" if shades[row, column] > 0.6 else INK
-        axes.text(column, row, shown, ha="center", va="center", fontsize=10, color=colour)
-    axes.set_xticks(range(len(names)), [_LABELS[name].replace(" ", "\n", 1) for name in names])
-    total = sum(cluster.customers for cluster in report.clusters)
-    axes.set_yticks(
-        range(len(report.clusters)),
-        [
-            f"{cluster.number}  {cluster.name}\n{cluster.customers / total:.0%} of customers"
-            for cluster in report.clusters
-        ],
-    )
-    axes.xaxis.set_ticks_position("top")
-    axes.tick_params(length=0, labelsize=9.5)
-    axes.grid(False)
-    figure.suptitle(
-        f"Cluster profiles: median by feature (money in {currency}), darker = higher than in other clusters",
-        x=0.01,
-        ha="left",
-        fontsize=13,
-        fontweight="bold",
-        color=INK,
-    )
-    return as_png(figure)
-
-
-def k_choice(report: ClusterReport) -> bytes:
-    """Silhouette and stability by number of clusters, with the one that was chosen."""
-    from ml.clusters import STABLE
-
-    figure, (left, right) = blank(9.0, 4.0, columns=2)
-    ks = [candidate.k for candidate in report.candidates]
-    for axes, values, label in (
-        (left, [candidate.silhouette for candidate in report.candidates], "Mean silhouette (-1 to 1)"),
-        (right, [candidate.stability for candidate in report.candidates], "Stability (adjusted Rand index)"),
-    ):
-        axes.plot(ks, values, color=MAIN, linewidth=2, marker="o", zorder=3)
-        if report.k in ks:
-            axes.plot(report.k, values[ks.index(report.k)], marker="o", markersize=11, color=ACCENT, zorder=4)
-            axes.annotate(
-                f"k = {report.k}",
-                (report.k, values[ks.index(report.k)]),
-                xytext=(0, 11),
-                textcoords="offset points",
-                ha="center",
-                color=ACCENT,
-                fontweight="bold",
-            )
-        axes.set_xlabel("Number of clusters k")
-        axes.set_ylabel(label)
-        axes.set_xticks(ks)
-        axes.margins(y=0.25)
-    right.axhline(STABLE, color=MUTED, linewidth=1, linestyle="--")
-    right.annotate("asked", (ks[0], STABLE), xytext=(2, 4), textcoords="offset points", color=MUTED, fontsize=9)
-    entitle(left, "How many clusters", "well separated")
-    entitle(right, "", "and the same again on resampled customers")
     return as_png(figure)
 
 
@@ -274,7 +189,7 @@ def rfm_migration(
     sizes = grid.sum(axis=1)
     shares = grid / np.where(sizes > 0, sizes, 1)[:, None]
     figure, axes = blank(10.0, 1.9 + 0.46 * len(names))
-    image = axes.imshow(shares, cmap=_ramp(), aspect="auto", vmin=0, vmax=1)
+    image = axes.imshow(shares, cmap=ramp(), aspect="auto", vmin=0, vmax=1)
     for row, column in np.argwhere(grid > 0):
         axes.text(
             column,
@@ -386,13 +301,15 @@ def _ribbon(axes: Axes, left: float, right: float, width: float, colour: str, op
     axes.add_patch(PathPatch(path, facecolor=colour, alpha=opacity, linewidth=0, zorder=3))
 
 
-def _ramp() -> Any:
+def ramp() -> Any:
+    """Colours from light to dark, for shares."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("teal", ["#f4fafb", LIGHT, MAIN, "#084c5a"])
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """A number with as many places as its size deserves."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}".removesuffix(".0")

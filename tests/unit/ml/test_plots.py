@@ -5,24 +5,10 @@ from typing import Any
 import pytest
 
 from ml import plots
-from ml.clusters import Candidate, Cluster, ClusterReport
-
-CLUSTERS = ClusterReport(
-    "trained",
-    "",
-    k=5,
-    candidates=tuple(Candidate(k, 0.3, 0.9, 0.1) for k in range(5, 11)),
-    clusters=tuple(
-        Cluster(number, f"Cluster {number}", 10 * number, {"recency_days": 1.0 * number, "monetary": 5.0})
-        for number in range(1, 6)
-    ),
-)
 
 FIGURES = {
     "rfm": lambda: plots.rfm_heatmap({(1, 1): 3, (5, 5): 8}, {(5, 5): "champions"}),
     "rfm of nobody": lambda: plots.rfm_heatmap({}),
-    "profiles": lambda: plots.cluster_profiles(CLUSTERS, "GBP"),
-    "k": lambda: plots.k_choice(CLUSTERS),
     "flow": lambda: plots.lifecycle_flow(
         [("active", "lapsing", 4), ("lost", "re_engaged", 2), (None, "onboarding", 1)]
     ),
