@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
-from ml.plots import ACCENT, INK, LIGHT, MAIN, MUTED, _ramp, as_png, blank, entitle
+from ml.plots import ACCENT, INK, LIGHT, MAIN, MUTED, as_png, blank, entitle, ramp
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +100,7 @@ def alive(method: PurchasesAndSpend, learned_on: date) -> bytes:
     figure, axes = blank(9.0, 5.6)
     image = axes.imshow(
         probability,
-        cmap=_ramp(),
+        cmap=ramp(),
         aspect="auto",
         vmin=0,
         vmax=1,
