@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from math import isnan
 from typing import TYPE_CHECKING
 
 from ml.recommendation_metrics import mean_of, ndcg_at_k, new_to_the_customer, recall_at_k
@@ -57,6 +58,7 @@ class Settings:
         reach: items that an item speaks for, and weights that EASE keeps towards each.
         ease_items_max: items up to which EASE is used.
         chunk: customers scored at a time.
+        fill_by_category: whether lists are filled up from the customer's categories before all others.
     """
 
     k: int = 20
@@ -68,6 +70,7 @@ class Settings:
     reach: int = 200
     ease_items_max: int = 10_000
     chunk: int = 2_000
+    fill_by_category: bool = True
 
     def __post_init__(self) -> None:
         if min(self.k, self.neighbours, self.reach, self.chunk) < 1 or self.just_bought_days < 0:
@@ -83,15 +86,18 @@ class Catalogue:
         names: None or blank where an item has none; such an item is not recommended, nor given as a reason.
         categories: None where an item has none.
         available: whether it can be bought now.
+        consumable: whether the catalogue says that it is used up and bought again; None where it says so of nothing.
     """
 
     item_ids: Sequence[str]
     names: Sequence[str | None]
     categories: Sequence[str | None]
     available: npt.NDArray[np.bool_]
+    consumable: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         sizes = [len(column) for column in (self.item_ids, self.names, self.categories, self.available)]
+        sizes += [] if self.consumable is None else [len(self.consumable)]
         if len(set(sizes)) > 1:
             raise ValueError(f"columns of {', '.join(map(str, sizes))} items don't match")
         if len(set(self.item_ids)) < len(self.item_ids):
@@ -226,13 +232,12 @@ class Recommender:
     Attributes:
         method: `ease` or `item_knn`.
         weights: items x items, what having the row's item says for the column's, columns that may be recommended only.
-        similarities: items x items, the row's most similar items.
         own: customers x items, their history with the decay of `own_half_life`.
         history: the same with that of `similar_half_life`.
         just_bought: customers x items, what is left out of a customer's list.
         popularity: present sales by item, as a share of the best seller's.
         ranks: place of each item by popularity, each once: what breaks ties.
-        consumable: whether the same customers buy an item again.
+        consumable: whether the catalogue says so of an item, or the same customers buy it again.
         intervals: days between two days of buying an item, NaN where nobody did.
     """
 
@@ -241,7 +246,6 @@ class Recommender:
     blend: Blend
     method: str
     weights: sparse.csr_array
-    similarities: sparse.csr_array
     own: sparse.csr_array
     history: sparse.csr_array
     just_bought: sparse.csr_array
@@ -257,12 +261,12 @@ class Recommender:
 
     @cached_property
     def stacked_weights(self) -> sparse.csr_array:
-        """The weights above two unit matrices, which let own history and what is left out through."""
+        """The weights above a unit matrix, which lets own history through; see `_parts`."""
         import numpy as np
         from scipy import sparse
 
         unit = sparse.eye_array(self.weights.shape[0], dtype=np.float32, format="csr")
-        return sparse.vstack([self.weights, unit, unit], format="csr")
+        return sparse.vstack([self.weights, unit], format="csr").astype(np.complex64)
 
 
 @dataclass(frozen=True)
@@ -298,16 +302,25 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """What a blend is chosen by."""
-        return (self.recall + self.ndcg + self.new_recall + self.new_ndcg) / 4
+        """What a blend is chosen by: the mean of the four, or of two where nobody bought what was new to them."""
+        known = [figure for figure in (self.recall, self.ndcg, self.new_recall, self.new_ndcg) if not isnan(figure)]
+        return sum(known) / max(len(known), 1)
 
 
 @dataclass
 class _Parts:
-    """What a blend for some customers is made of: own history, 1 at their best item, and the scale of similar items."""
+    """What any blend for some customers is made of.
+
+    Attributes:
+        own: customers x items, own history of what may be recommended, 1 at the best item.
+        scale: what makes the best similar item 1.
+        both: customers x items, similar items (scaled) as real and own history as imaginary part; the latter negative
+            for what is left out as just bought.
+    """
 
     own: sparse.csr_array
     scale: npt.NDArray[np.float32]
+    both: sparse.csr_array
 
 
 def refusal(interactions: Interactions, catalogue: Catalogue) -> str | None:
@@ -331,7 +344,6 @@ def learn(
     *,
     blend: Blend | None = None,
     settings: Settings | None = None,
-    consumable: npt.NDArray[np.bool_] | None = None,
 ) -> Recommender:
     """Learn from all interactions.
 
@@ -340,13 +352,11 @@ def learn(
         catalogue: the items.
         blend: as `choose_blend` found it.
         settings: constants.
-        consumable: whether an item is one, where the catalogue says so; learned from repurchases otherwise.
 
     Raises:
         ValueError: items of the two don't match, or there is nothing to learn from.
     """
     import numpy as np
-    from scipy import sparse
 
     from ml.estimators.ease import EASE
     from ml.estimators.item_knn import ItemKNN
@@ -358,13 +368,10 @@ def learn(
     if items != len(catalogue.item_ids):
         raise ValueError(f"interactions with {items} items, a catalogue of {len(catalogue.item_ids)}")
     history = interactions.matrix(settings.similar_half_life)
-    knn = ItemKNN(neighbours=settings.neighbours).fit(history)
-    similarities = sparse.csr_array(knn.weights_.T)
-    similarities.sort_indices()
     if items <= settings.ease_items_max:
         method, weights = "ease", EASE(neighbours=settings.reach).fit(history).weights_
     else:
-        knn.set_params(reach=settings.reach)
+        knn = ItemKNN(neighbours=settings.neighbours, reach=settings.reach)
         method, weights = "item_knn", knn.fit(history).weights_
     long_run = Popularity().fit(history)
     sales = interactions.matrix(settings.trending_half_life)
@@ -375,8 +382,9 @@ def learn(
     repeats = RepurchaseIntervals().fit(
         purchases.customers, purchases.items, np.floor(purchases.ages).astype(np.int64), items
     )
-    if consumable is None:
-        consumable = repeats.consumable_
+    consumable = repeats.consumable_
+    if catalogue.consumable is not None:
+        consumable = consumable | catalogue.consumable
     late = purchases.only((purchases.ages <= settings.just_bought_days) & ~consumable[purchases.items])
     return Recommender(
         catalogue,
@@ -384,7 +392,6 @@ def learn(
         blend or Blend(),
         method,
         _columns(weights, catalogue.recommendable),
-        similarities,
         interactions.matrix(settings.own_half_life),
         history,
         late.matrix(None),
@@ -431,20 +438,25 @@ def choose_blend(
     unknown = new_to_the_customer(relevant, history)
     parts = _parts(recommender, known)
     trials = []
+    over_new: dict[tuple[float, float], tuple[float, float]] = {}  # the weight of what is left out changes nothing
     for blend in blends:
         candidate = replace(recommender, blend=blend)
         lists = _lists(candidate, known, parts).items
-        new_lists = _lists(candidate, known, parts, only_new=True).items
+        if (blend.similar, blend.trending) not in over_new:
+            new_lists = _lists(candidate, known, parts, only_new=True).items
+            over_new[blend.similar, blend.trending] = (
+                mean_of(recall_at_k(new_lists, unknown)),
+                mean_of(ndcg_at_k(new_lists, unknown)),
+            )
         trials.append(
             Trial(
                 blend,
-                mean_of([recall_at_k(lists, relevant)]),
-                mean_of([ndcg_at_k(lists, relevant)]),
-                mean_of([recall_at_k(new_lists, unknown)]),
-                mean_of([ndcg_at_k(new_lists, unknown)]),
+                mean_of(recall_at_k(lists, relevant)),
+                mean_of(ndcg_at_k(lists, relevant)),
+                *over_new[blend.similar, blend.trending],
             )
         )
-    return max(trials, key=lambda trial: np.nan_to_num(trial.score)).blend, tuple(trials)
+    return max(trials, key=lambda trial: trial.score).blend, tuple(trials)
 
 
 def ranked(
@@ -491,7 +503,9 @@ def recommend(recommender: Recommender, customers: npt.NDArray[np.int64] | None 
 
 
 def similar_items(recommender: Recommender) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """For each item's page: the most similar ones, filled up with the most popular of its category, then overall.
+    """For each item's page: those that the same customers want, filled up with the most popular of its category.
+
+    By cosine (item-kNN), whichever method makes the customers' lists: it can be told and needs no customer.
 
     Returns:
         Columns, items x k, -1 where there are not enough; their cosines, NaN for what is filled up.
@@ -499,12 +513,12 @@ def similar_items(recommender: Recommender) -> tuple[npt.NDArray[np.int32], npt.
     import numpy as np
     from scipy import sparse
 
+    from ml.estimators.item_knn import ItemKNN
     from ml.estimators.top import best_of_rows
 
     k = recommender.settings.k
-    items, scores = best_of_rows(
-        _columns(recommender.similarities, recommender.catalogue.recommendable), k, ties=recommender.ranks
-    )
+    likeness = sparse.csr_array(ItemKNN(neighbours=recommender.settings.neighbours).fit(recommender.history).weights_.T)
+    items, scores = best_of_rows(_columns(likeness, recommender.catalogue.recommendable), k, ties=recommender.ranks)
     themselves = sparse.csr_array(sparse.eye_array(len(items), dtype=np.float32))
     filled, _ = _fill(recommender, items, _category_matrix(recommender.catalogue), themselves)
     return filled, scores
@@ -530,46 +544,55 @@ class _Lists:
 def _lists(recommender: Recommender, rows: npt.NDArray[np.int64], parts: _Parts, *, only_new: bool = False) -> _Lists:
     """Items, scores and sources, customers x k. What is not filled up counts as `SIMILAR` until reasons are looked for."""
     import numpy as np
+    from scipy import sparse
 
     from ml.estimators.top import best_of_rows
 
     blend, k = recommender.blend, recommender.settings.k
     left_out = recommender.own[rows] if only_new else recommender.just_bought[rows]
-    scores = _blended(recommender, rows, parts, left_out)
-    scores.data += np.float32(blend.trending) * recommender.popularity[scores.indices]
+    scores = _blended(recommender, parts, only_new=only_new)
     items, values = best_of_rows(scores, k, ties=recommender.ranks)
     blended = items >= 0
-    items, filled = _fill(recommender, items, recommender.own[rows] @ _category_matrix(recommender.catalogue), left_out)
+    categories = recommender.own[rows] @ _category_matrix(recommender.catalogue)
+    if not recommender.settings.fill_by_category:
+        categories = sparse.csr_array(categories.shape, dtype=np.float32)
+    items, filled = _fill(recommender, items, categories, left_out)
     values = np.where(blended, values, np.float32(blend.trending) * recommender.popularity[items])
     return _Lists(items, values.astype(np.float32), np.where(blended, np.int8(SIMILAR), filled))
 
 
-def _blended(
-    recommender: Recommender, rows: npt.NDArray[np.int64], parts: _Parts, left_out: sparse.csr_array
-) -> sparse.csr_array:
-    """Weighted sum of own history and similar items, where above zero and not left out, customers x items.
-
-    One product of all three side by side: sums of sparse matrices take several times as long as their products.
-    """
+def _blended(recommender: Recommender, parts: _Parts, *, only_new: bool) -> sparse.csr_array:
+    """Weighted sum of own history, similar items and present sales, where the first two are above zero, customers x items."""
     import numpy as np
     from scipy import sparse
 
     blend = recommender.blend
-    similar = _scaled(recommender.history[rows], np.float32(blend.similar) * parts.scale)
-    barred = sparse.csr_array(
-        (np.full(left_out.nnz, -np.inf, np.float32), left_out.indices, left_out.indptr), shape=left_out.shape
+    similar, own = parts.both.data.real, parts.both.data.imag
+    likely = np.float32(blend.similar) * similar + np.float32(blend.own) * own
+    kept = (likely > 0) & ((own == 0) if only_new else (own >= 0))
+    before = np.concatenate([[0], np.cumsum(kept)])[parts.both.indptr]
+    items = parts.both.indices[kept]
+    return sparse.csr_array(
+        (likely[kept] + np.float32(blend.trending) * recommender.popularity[items], items, before),
+        shape=parts.both.shape,
     )
-    factors = sparse.hstack([similar, np.float32(blend.own) * parts.own, barred], format="csr")
-    scores = factors @ recommender.stacked_weights
-    scores.data[~(scores.data > 0)] = 0
-    scores.eliminate_zeros()
-    return scores
 
 
 def _parts(recommender: Recommender, rows: npt.NDArray[np.int64]) -> _Parts:
+    """One product for all blends: own history rides along as the imaginary part, as adding sparse matrices up takes longer."""
+    import numpy as np
+    from scipy import sparse
+
     own = _columns(recommender.own[rows], recommender.catalogue.recommendable)
     own = _scaled(own, _scale(own))
-    return _Parts(own, _scale(recommender.history[rows] @ recommender.weights))
+    marked = own.astype(np.complex64)
+    marked.data *= 1j
+    bought = recommender.just_bought[rows]
+    marked.data[_lookup(bought, _keys(bought), _rows_of(own), own.indices) > 0] *= -1
+    both = sparse.hstack([recommender.history[rows], marked], format="csr") @ recommender.stacked_weights
+    scale = _scale(sparse.csr_array((both.data.real, both.indices, both.indptr), shape=both.shape))
+    both.data.real *= np.repeat(scale, np.diff(both.indptr))
+    return _Parts(own, scale, both)
 
 
 def _scale(scores: sparse.csr_array) -> npt.NDArray[np.float32]:
@@ -580,7 +603,9 @@ def _scale(scores: sparse.csr_array) -> npt.NDArray[np.float32]:
     filled = np.flatnonzero(np.diff(scores.indptr))
     if len(filled):
         highest[filled] = np.maximum.reduceat(scores.data, scores.indptr[filled])
-    return np.where(highest > 0, 1 / np.where(highest > 0, highest, 1), 1).astype(np.float32)
+    # Below the least normal number, of interests that are years old, the quotient would be infinite.
+    usable = highest >= np.finfo(np.float32).tiny
+    return np.where(usable, 1 / np.where(usable, highest, 1), 1).astype(np.float32)
 
 
 def _scaled(matrix: sparse.csr_array, factors: npt.NDArray[np.float32]) -> sparse.csr_array:
@@ -745,11 +770,15 @@ def _without(scores: sparse.csr_array, left_out: sparse.csr_array) -> sparse.csr
     return scores
 
 
-def _keys(matrix: sparse.csr_array) -> npt.NDArray[np.int64]:
+def _rows_of(matrix: sparse.csr_array) -> npt.NDArray[np.int64]:
+    """Row of each stored entry."""
     import numpy as np
 
-    row = np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
-    keys: npt.NDArray[np.int64] = row * matrix.shape[1] + matrix.indices
+    return np.repeat(np.arange(matrix.shape[0], dtype=np.int64), np.diff(matrix.indptr))
+
+
+def _keys(matrix: sparse.csr_array) -> npt.NDArray[np.int64]:
+    keys: npt.NDArray[np.int64] = _rows_of(matrix) * matrix.shape[1] + matrix.indices
     return keys
 
 

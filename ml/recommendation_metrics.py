@@ -5,7 +5,7 @@ Lists are arrays of item columns, customers x k, best first, -1 where a list is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
@@ -174,8 +174,9 @@ def _no_repeats(lists: npt.NDArray[np.int32]) -> None:
         raise ValueError(f"the list of customer {int(np.flatnonzero(repeated)[0])} holds an item twice")
 
 
-def mean_of(figures: Sequence[npt.NDArray[np.float64]]) -> float:
-    """Mean of the means of several figures, NaN left out of each: what a choice between recommenders is made by."""
+def mean_of(figures: npt.NDArray[np.float64]) -> float:
+    """Mean over customers, NaN left out; NaN if nothing is left."""
     import numpy as np
 
-    return float(np.mean([np.nanmean(figure) for figure in figures]))
+    known = figures[~np.isnan(figures)]
+    return float(known.mean()) if len(known) else float("nan")

@@ -98,7 +98,7 @@ def scores_of(
         "label": labels,
         **{f"reason_{number + 1}": list(said) for number, said in enumerate(reasons[:REASONS])},
     }
-    schema = _schema("scores")
+    schema = schema_of("scores")
     arrays = [
         pa.nulls(rows, wanted.type) if columns.get(wanted.name) is None else pa.array(columns[wanted.name], wanted.type)
         for wanted in schema
@@ -122,9 +122,9 @@ def write_tables(home: Home, version: Version, as_of: datetime, tables: Mapping[
 
     paths = []
     for table, rows in tables.items():
-        stamped = rows.cast(_schema(table)) if rows.schema.names == _schema(table).names else None
+        stamped = rows.cast(schema_of(table)) if rows.schema.names == schema_of(table).names else None
         if stamped is None:
-            raise ValueError(f"{table} has columns {rows.schema.names}, not {_schema(table).names}")
+            raise ValueError(f"{table} has columns {rows.schema.names}, not {schema_of(table).names}")
         for name, value, kind in (
             ("as_of", as_of, pa.timestamp("us")),
             ("model_version", version.label, pa.string()),
@@ -159,7 +159,8 @@ def newest_scores(home: Home, model: str, until: datetime | None = None) -> date
     return max((instant for instant in instants if until is None or instant <= until), default=None)
 
 
-def _schema(table: str) -> pa.Schema:
+def schema_of(table: str) -> pa.Schema:
+    """Columns of one of `TABLES`, as `Model.score` returns it."""
     import pyarrow as pa
 
     if table not in TABLES:

@@ -11,7 +11,9 @@ from sklearn.utils.validation import check_is_fitted
 from threadpoolctl import threadpool_limits
 
 from ml.estimators.interactions import checked, learnable
-from ml.estimators.top import best_of_rows
+
+_CONDITION_MAX = 1e4  # single precision then keeps three digits of a weight and more
+_BLOCK = 512
 
 ITEMS_MAX = 10_000
 """Beyond, the inverse takes minutes and gigabytes: 390 s and 3.2 GB at 20,000."""
@@ -24,8 +26,8 @@ class EASE(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
 
     Parameters:
         regularization: of the ridge, in squared weights.
-        neighbours: keep only so many weights of each item, the largest by amount; None keeps all. What is kept makes
-            scoring many customers a sparse product.
+        neighbours: keep only so many weights towards each item, the largest by amount and what equals the last of
+            them; None keeps all. What is kept makes scoring many customers a sparse product.
 
     Attributes:
         weights_: items x items, what having the row's item says for the column's; dense, or sparse with `neighbours`.
@@ -56,21 +58,19 @@ class EASE(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if items > ITEMS_MAX:
             raise ValueError(f"{items} items: EASE is for {ITEMS_MAX} at most, use ItemKNN")
         self.n_features_in_ = items
-        gram = np.asfortranarray((X.T @ X).toarray(), dtype=np.float64)
-        gram[np.diag_indices(items)] += self.regularization
-        with threadpool_limits(1):
-            inverse, failed = lapack.dpotrf(gram, lower=1, overwrite_a=1)
-            if not failed:
-                inverse, failed = lapack.dpotri(inverse, lower=1, overwrite_c=1)
-        if failed:
-            raise ValueError("the weights differ too much in size for EASE: damp them, or raise the regularization")
-        inverse = np.tril(inverse)
-        scale = np.diag(inverse).copy()
-        weights = (inverse + np.tril(inverse, -1).T) / -scale
+        # An item that nobody has says nothing, and the inverse grows with the cube of items.
+        had = np.unique(X.indices[X.data > 0])
+        known = X[:, had]
+        gram = (known.T @ known).toarray(order="F")
+        gram[np.diag_indices(len(had))] += self.regularization
+        weights = _inverse(gram, self.regularization)
+        scale = -np.diag(weights).copy()
         np.fill_diagonal(weights, 0)
-        self.weights_ = weights.astype(np.float32)
         if self.neighbours is not None:
-            self.weights_ = _pruned(self.weights_, self.neighbours)
+            self.weights_ = _pruned(weights, scale, self.neighbours, had, items)
+            return self
+        self.weights_ = np.zeros((items, items), dtype=np.float32)
+        self.weights_[np.ix_(had, had)] = weights / scale
         return self
 
     def predict(self, X: sparse.csr_array) -> npt.NDArray[np.float32] | sparse.csr_array:
@@ -79,11 +79,44 @@ class EASE(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         return checked(X, items=self.n_features_in_) @ self.weights_
 
 
-def _pruned(weights: npt.NDArray[np.float32], neighbours: int) -> sparse.csr_array:
-    """The largest weights by amount towards each column."""
-    names, _ = best_of_rows(np.abs(weights.T), neighbours)
-    target, place = np.nonzero(names >= 0)
-    source = names[target, place]
-    kept = sparse.csr_array((weights[source, target], (source, target)), shape=weights.shape, dtype=np.float32)
-    kept.eliminate_zeros()
-    return kept
+def _inverse(gram: npt.NDArray[np.float32], regularization: float) -> npt.NDArray[np.floating]:
+    """The inverse of X'X + regularization * I, which is overwritten; symmetric to the last bit."""
+    # Single precision takes half the time, and loses digits in proportion to the condition, of which this is a bound.
+    condition = float(np.abs(gram).sum(axis=0, dtype=np.float64).max()) / regularization
+    single = condition <= _CONDITION_MAX
+    factor, invert = (lapack.spotrf, lapack.spotri) if single else (lapack.dpotrf, lapack.dpotri)
+    with threadpool_limits(1):
+        inverse, failed = factor(gram if single else gram.astype(np.float64), lower=1, overwrite_a=1)
+        if not failed:
+            inverse, failed = invert(inverse, lower=1, overwrite_c=1)
+    if failed:
+        raise ValueError("the weights differ too much in size for EASE: damp them, or raise the regularization")
+    for start in range(0, len(inverse), _BLOCK):
+        end = start + _BLOCK
+        inverse[start:end, end:] = inverse[end:, start:end].T
+        square = inverse[start:end, start:end]
+        square[:] = np.tril(square) + np.tril(square, -1).T
+    found: npt.NDArray[np.floating] = inverse
+    return found
+
+
+def _pruned(
+    inverse: npt.NDArray[np.floating],
+    scale: npt.NDArray[np.floating],
+    neighbours: int,
+    had: npt.NDArray[np.integer],
+    items: int,
+) -> sparse.csr_array:
+    """The largest weights by amount towards each column, items x items; row and column i of `inverse` are item had[i]."""
+    found = []
+    for start in range(0, len(had), _BLOCK):
+        # The inverse is symmetric: its columns are its rows, which lie together.
+        towards = (inverse[:, start : start + _BLOCK].T / scale[start : start + _BLOCK, None]).astype(np.float32)
+        amounts = np.abs(towards)
+        if neighbours < len(had):
+            least = np.partition(amounts, len(had) - neighbours, axis=1)[:, len(had) - neighbours, None]
+            towards[amounts < least] = 0
+        target, source = np.nonzero(towards)
+        found.append((towards[target, source], had[source], had[target + start]))
+    value, row, column = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return sparse.csr_array((value, (row, column)), shape=(items, items), dtype=np.float32)
