@@ -16,8 +16,12 @@ CURRENCY = "PLN"
 CATALOGUE = [(f"HERB-{number:03}", f"Herbata {number}", 12.5 + number) for number in range(40)]
 
 
-def write(folder: Path, seed: int = 7) -> dict[str, Path]:
-    """Write orders, order_lines, products, contacts and consents as CSV; returns their paths by table."""
+def write(folder: Path, seed: int = 7, *, every_consenting: int = 2) -> dict[str, Path]:
+    """Write orders, order_lines, products, contacts and consents as CSV; returns their paths by table.
+
+    Args:
+        every_consenting: every how many-th customer allows mail and profiling.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(seed)
     orders: list[tuple[object, ...]] = []
@@ -38,7 +42,7 @@ def write(folder: Path, seed: int = 7) -> dict[str, Path]:
     for customer in range(CUSTOMERS):
         reference = f"K{customer:04}"
         contacts.append((f"ola{customer}@example.com", "PL", "Ola", f"Nowak{customer}", reference, f"C{customer}"))
-        if customer % 2 == 0:
+        if customer % every_consenting == 0:
             captured = (FIRST + timedelta(days=1)).isoformat(sep=" ")
             for purpose in ("marketing", "profiling"):
                 consents.append(("granted", purpose, "email", captured, f"C{customer}"))
