@@ -437,7 +437,7 @@ def _model_asset(model: "Model") -> dg.AssetsDefinition:
         required_resource_keys=NEEDS,
         retry_policy=RETRY,
     )
-    def scores(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
+    def scores(context: dg.AssetExecutionContext) -> Iterator[Any]:
         shop: Workshop = context.resources.workshop
         retrain = context.op_execution_context.op_config["retrain"]
         with shop.step(f"{'Train' if retrain else 'Score with'} {model.name}"):
@@ -445,7 +445,7 @@ def _model_asset(model: "Model") -> dg.AssetsDefinition:
         shop.tally.facts.setdefault("models", []).append(run)
         shop.tally.unheeded += [f"{model.name}.{finding.check}" for finding in run.findings if not finding.passed]
         shop.tally.checks_passed += sum(finding.passed for finding in run.findings)
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             metadata=_shown(
                 refresh.LearningReport(
                     run.figures | ({"report": dg.MetadataValue.path(str(run.page))} if run.page else {}),
