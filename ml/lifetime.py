@@ -129,7 +129,6 @@ class LifetimeModel:
         "features.feat_order_dates",
         "marts.customer_permissions",
         "marts.dim_as_ofs",
-        "staging.stg_ml__lifetime_values",
     )
     checks: Mapping[str, str] = field(
         default_factory=lambda: {

@@ -173,7 +173,7 @@ class Model(Protocol):
 
     @property
     def reads(self) -> Sequence[str]:
-        """The dbt models that it reads, `schema.name`: what has to be built before."""
+        """The dbt models that have to be built before, `schema.name`: not what it wrote earlier itself."""
 
     @property
     def checks(self) -> Mapping[str, str]:
