@@ -68,7 +68,7 @@ NUMERIC_FEATURES = (
 )
 """What customers did, in numbers: no trait of who they are is among them."""
 
-ROWS_MAX = 400_000
+ROWS_MAX = 200_000  # rows that a model learns from at most
 CHOICE_ROWS = 30_000  # rows that a candidate learns from while candidates are compared
 PERIODS = 3  # earlier evaluations that choices are made on
 ANCHORS_MIN = 2
@@ -380,13 +380,21 @@ def learnable(model: Classifier, anchors: Iterable[date], judged: date) -> tuple
     return tuple(sorted(anchor for anchor in anchors if anchor + model.reach <= judged))
 
 
-def earlier_periods(model: Classifier, split: Split, most: int = PERIODS) -> tuple[Split, ...]:
-    """Splits within what may be learned, newest first: each judged by outcomes that were known at `split.judged`."""
+def earlier_periods(
+    model: Classifier, split: Split, most: int = PERIODS, *, with_season: bool = False
+) -> tuple[Split, ...]:
+    """Splits within what may be learned, newest first: each judged by outcomes that were known at `split.judged`.
+
+    Args:
+        with_season: only those that know instants of a year before what they are judged on.
+    """
     rolled = [
         Split(learned, judged)
         for judged in reversed(split.learned)
         if len(learned := learnable(model, split.learned, judged)) >= ANCHORS_MIN
     ]
+    if with_season:
+        rolled = [period for period in rolled if "season" in scopes(model, period)]
     if len(rolled) <= most:
         return tuple(rolled)
     # Evenly over all of them: neighbours share most of their outcomes, and a year has seasons.
@@ -413,11 +421,14 @@ def choose(model: Classifier, known: pd.DataFrame, plan: Plan) -> tuple[Recipe, 
     from ml import candidates
 
     known = dated(known)
-    periods = [
-        split
-        for split in earlier_periods(model, plan.split)
-        if _is_enough(model, _at(known, split.learned)) and _is_enough(model, _at(known, [split.judged]))
-    ]
+    periods, seasonal = (
+        [
+            split
+            for split in earlier_periods(model, plan.split, with_season=with_season)
+            if _is_enough(model, _at(known, split.learned)) and _is_enough(model, _at(known, [split.judged]))
+        ]
+        for with_season in (False, True)
+    )
     trials: list[Trial] = []
     odds: dict[tuple[str, date], np.ndarray] = {}
     for name in candidates.CANDIDATES:
@@ -430,14 +441,14 @@ def choose(model: Classifier, known: pd.DataFrame, plan: Plan) -> tuple[Recipe, 
     means = _means(trials)
     best = max(means.values())
     candidate = next(name for name in candidates.CANDIDATES if means[name] >= best - NEARLY_AS_GOOD)
-    tried = [
-        trial
-        for split in periods
-        for trial in _try_calibrations(model, candidate, known, split, plan.features, odds[candidate, split.judged])
-    ]
+    tried = []
+    # Options are compared on periods that can try all of them: one alone would be chance.
+    for split in seasonal or periods:
+        if (candidate, split.judged) not in odds:
+            odds[candidate, split.judged] = _odds_of_period(candidate, known, split, plan.features)
+        tried += _try_calibrations(model, candidate, known, split, plan.features, odds[candidate, split.judged])
     available = scopes(model, plan.split)
     untried = "both" in available and not any(trial.option.endswith("both") for trial in tried)
-    # Options are compared on the periods that could try all of them.
     options = {trial.option for trial in tried}
     complete = {
         period for period in {trial.period for trial in tried}

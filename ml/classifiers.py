@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml import classification, evaluation, leaks
 from ml.classification import Classifier, Development, FittedClassifier
-from ml.features import ROWS_MAX, as_of_date, read, read_known, sensitivities
+from ml.features import as_of_date, read, read_known, sensitivities
 from ml.model import Contest, Finding, FollowUp, Refused, Scored, Trained
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def read_rows(
     # Twice what is learned from at most: of these some instants are judged, and some have too little history.
     known = read_known(
         connection, model.features, model.horizon_days, model.target, f"({model.population}) and feat.as_of < ?",
-        [as_of], plain=plain, rows_max=2 * ROWS_MAX, everybody=everybody,
+        [as_of], plain=plain, rows_max=2 * classification.ROWS_MAX, everybody=everybody,
     )  # fmt: skip
     current = read(
         connection,

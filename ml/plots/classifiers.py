@@ -126,7 +126,7 @@ def importance(shares: Sequence[tuple[str, float]], event: str, most: int = 12) 
         shares: (feature in words, share), the largest first.
     """
     drawn = [(name, share) for name, share in shares if share > 0][:most]
-    figure, axes = blank(9.0, 1.8 + 0.38 * max(1, len(drawn)))
+    figure, axes = blank(9.0, 2.6 + 0.36 * len(drawn))
     positions = range(len(drawn))
     axes.barh(positions, [share for _, share in drawn], color=MAIN, height=0.66, zorder=3)
     for position, (_, share) in enumerate(drawn):

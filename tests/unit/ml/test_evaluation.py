@@ -197,3 +197,49 @@ def test_base_rates_by_instant():
 def test_what_cannot_be_judged_is_refused(outcome, probabilities, message):
     with pytest.raises(ValueError, match=message):
         evaluation.judge(outcome, probabilities)
+
+
+def test_log_loss_agrees_with_scikit_learn():
+    from sklearn.metrics import log_loss
+
+    outcome, probabilities = drawn(2_000)
+
+    assert evaluation.log_loss(outcome, probabilities) == pytest.approx(log_loss(outcome, probabilities))
+    assert evaluation.log_loss(np.array([True, False]), np.array([1.0, 0.0])) == pytest.approx(1e-6, rel=1e-3)
+
+
+def test_the_interval_of_a_difference_in_brier_scores_holds_the_truth():
+    outcome, probabilities = drawn()
+    blurred = distorted(probabilities, 1.0, 0.5)
+    expected = ((blurred - probabilities) ** 2).mean()  # of exact probabilities, whatever the outcomes
+    gain = evaluation.compare(outcome, probabilities, blurred).brier_gain
+
+    assert gain.low < expected < gain.high
+    assert gain.value == pytest.approx(evaluation.brier(outcome, blurred) - evaluation.brier(outcome, probabilities))
+    assert gain.high - gain.low < expected
+
+
+@pytest.mark.parametrize(
+    ("customers", "shift", "is_off"),
+    [(4_000, 0.0, False), (4_000, 0.04, False), (4_000, 0.08, True), (40, 0.08, False)],
+    ids=["exact", "too little to matter", "off", "within chance"],
+)
+def test_a_month_is_off_beyond_chance_and_beyond_what_matters(customers, shift, is_off):
+    outcome = np.arange(customers) % 2 == 0
+    probabilities = np.full(customers, 0.5 + shift)
+    (month,) = evaluation.by_month(pd.Series(["2024-03"] * customers), outcome, probabilities)
+
+    assert month.is_off is is_off
+    assert month.margin == pytest.approx(1.96 * np.sqrt((0.25 - shift**2) / customers))
+    assert (month.predicted, month.observed) == (pytest.approx(0.5 + shift), 0.5)
+
+
+def test_months_are_judged_apart_in_order_of_time():
+    months = pd.Series(["2024-04"] * 3 + ["2024-03"] * 2)
+    first, second = evaluation.by_month(
+        months, np.array([True, False, True, False, False]), np.array([0.9, 0.1, 0.8, 0.2, 0.4])
+    )
+
+    assert (first.month, first.customers, first.observed, first.auc) == ("2024-03", 2, 0.0, None)
+    assert (second.month, second.customers, second.auc) == ("2024-04", 3, 1.0)
+    assert second.ece == pytest.approx(0.4 / 3)

