@@ -6,11 +6,11 @@
     as_of.
 
     A row is kept from run to run as long as nothing that it was made from has changed. That is told by fingerprints, kept
-    beside the table as `<model>__fingerprints`: for each slice and share of the customers, a sum of hashes over all that
-    was known of these customers at the slice's instant. It differs after a late or historical delivery, an erasure, a
-    corrected version, and after a merge or split of customers; then the share is made anew in that slice. Shares are small
-    (65,536 of them, by a hash of customer_id), so that little is made anew that need not be. When the compiled SQL or this
-    way of telling differs, or on `--full-refresh`, everything is.
+    beside the table as `<model>__fingerprints`: for each share of the customers (a row) and slice (a column), a sum of
+    hashes over all that was known of these customers at the slice's instant. It differs after a late or historical
+    delivery, an erasure, a corrected version, and after a merge or split of customers; then the share is made anew in that
+    slice. Shares are small (65,536 of them, by a hash of customer_id), so that little is made anew that need not be. When
+    the compiled SQL or this way of telling differs, or on `--full-refresh`, everything is.
 
     Configuration:
 
@@ -47,13 +47,18 @@
     {%- if is_new -%}
         {%- do build_slices(target_relation, slices, none) -%}
     {%- else -%}
-        {%- do run_spine_statement("compare", spine_changes(
-            spine_companion("changes"), spine_companion("now"), fingerprints
-        )) -%}
+        {%- set known = spine_columns(fingerprints) -%}
+        {%- set stored = [] -%}
         {%- set whole = [] -%}
+        {%- for slice in slices -%}
+            {%- do (stored if slice.column in known else whole).append(slice) -%}
+        {%- endfor -%}
+        {%- do run_spine_statement("compare", spine_changes(
+            spine_companion("changes"), spine_companion("now"), fingerprints, stored
+        )) -%}
         {%- set partial = [] -%}
         {%- for change in run_query(spine_change_counts(spine_companion("changes"), spine_companion("now"))).rows -%}
-            {%- for slice in slices if slice.number == change[0] -%}
+            {%- for slice in stored if slice.number == change[0] -%}
                 {%- do (whole if change[1] else partial).append(slice) -%}
             {%- endfor -%}
         {%- endfor -%}
@@ -103,8 +108,8 @@
 
 {% macro spine_slices() -%}
     {#-
-        The slices that there are now, oldest first: number, and values by column as text. `bucket` counts their distinct
-        instants: what is known at one is known at all of the same or a greater bucket.
+        The slices that there are now, oldest first: number, values by column as text, and the column of their fingerprints.
+        `bucket` counts their distinct instants: what is known at one is known at all of the same or a greater bucket.
     -#}
     {%- set said = config.require("slices") -%}
     {%- set columns = said["keys"] + said.get("columns", []) -%}
@@ -126,11 +131,29 @@
         {%- for column in columns -%}
             {%- do values.update({column: row[3 + loop.index0]}) -%}
         {%- endfor -%}
-        {%- do slices.append(
-            {"number": row[0] | int, "bucket": row[1] | int, "instant": row[2], "values": values, "keys": said["keys"]}
-        ) -%}
+        {%- do slices.append({
+            "number": row[0] | int,
+            "bucket": row[1] | int,
+            "instant": row[2],
+            "values": values,
+            "keys": said["keys"],
+            "column": spine_column(values, said["keys"]),
+        }) -%}
     {%- endfor -%}
     {{ return(slices) }}
+{%- endmacro %}
+
+{% macro spine_column(values, keys) -%}
+    {#- The column of a slice's fingerprints: what its keys are, in letters that a name may have. -#}
+    {%- set parts = ["slice"] -%}
+    {%- for key in keys -%}
+        {%- do parts.append(modules.re.sub("\\W", "_", values[key])) -%}
+    {%- endfor -%}
+    {{ return(parts | join("_")) }}
+{%- endmacro %}
+
+{% macro spine_columns(fingerprints) -%}
+    {{ return(adapter.get_columns_in_relation(fingerprints) | map(attribute="name") | list) }}
 {%- endmacro %}
 
 {% macro spine_bucket(instant, buckets) -%}
@@ -197,79 +220,62 @@
         select share, bucket, sum(amount) as amount
         from known
         group by share, bucket
-    ),
+    )
 
-    -- What became known in the bucket of a slice or in one before; null where nothing had.
-    totals as (
+    -- What became known in the bucket of a slice or in one before, and what holds for all; null where nothing had.
+    select
+        share,
+        {%- for slice in slices %}
+        cast(
+            sum(case when bucket <= {{ slice.bucket }} then amount end)
+            + {{ column_hash(["'" ~ slice["values"].values() | join("|") ~ "'"]) }}
+            as decimal(38, 0)
+        ) as {{ slice.column }},
+        {%- endfor %}
+        '{{ code }}' as code
+    from steps
+    group by share
+{%- endmacro %}
+
+{% macro spine_changes(relation, now, before, slices) -%}
+    {#- Shares that differ from the last build, by the number of a slice that there was then too. -#}
+    create table {{ relation }} as
+    with
+
+    compared as {{ materialized() }} (
         select
             {%- for slice in slices %}
-            sum(case when bucket <= {{ slice.bucket }} then amount end) as amount_{{ slice.number }},
+            now.{{ slice.column }} is distinct from before.{{ slice.column }} as {{ slice.column }},
             {%- endfor %}
-            share
-        from steps
-        group by share
+            coalesce(now.share, before.share) as share
+        from {{ now }} as now
+        full outer join {{ before }} as before on now.share = before.share
     )
 
     {% for slice in slices %}
     select
         {{ slice.number }} as number,
-        {%- for key in slice["keys"] %}
-        '{{ slice["values"][key] }}' as {{ key }},
-        {%- endfor %}
-        share,
-        cast(
-            amount_{{ slice.number }} + {{ column_hash(["'" ~ slice["values"].values() | join("|") ~ "'"]) }}
-            as decimal(38, 0)
-        ) as fingerprint,
-        '{{ code }}' as code
-    from totals
-    where amount_{{ slice.number }} is not null
+        share
+    from compared
+    where {{ slice.column }}
     {{ "union all" if not loop.last }}
     {% else %}
     select
         0 as number,
-        {%- for key in config.require("slices")["keys"] %}
-        '' as {{ key }},
-        {%- endfor %}
-        share,
-        cast(0 as decimal(38, 0)) as fingerprint,
-        '{{ code }}' as code
-    from totals
+        share
+    from compared
     where false
     {% endfor %}
-{%- endmacro %}
-
-{% macro spine_changes(relation, now, before) -%}
-    {#- Shares that differ from the last build, by slice: null for a slice that is no more. -#}
-    {%- set keys = config.require("slices")["keys"] -%}
-    create table {{ relation }} as
-    select
-        now.number,
-        {%- for key in keys %}
-        coalesce(now.{{ key }}, before.{{ key }}) as {{ key }},
-        {%- endfor %}
-        coalesce(now.share, before.share) as share
-    from {{ now }} as now
-    full outer join {{ before }} as before
-        on
-            now.share = before.share
-            {%- for key in keys %}
-            and now.{{ key }} = before.{{ key }}
-            {%- endfor %}
-    where now.fingerprint is distinct from before.fingerprint
 {%- endmacro %}
 
 {% macro spine_change_counts(changes, now) -%}
     {#- Slices to make, and whether a slice is to be made whole: where a third of the shares changed, it costs no more. -#}
     select
-        shares.number,
-        count(changes.share) * 3 > count(*) as is_whole
-    from {{ now }} as shares
-    left join {{ changes }} as changes
-        on shares.number = changes.number and shares.share = changes.share
-    group by shares.number
-    having count(changes.share) > 0
-    order by shares.number
+        number,
+        count(*) * 3 > (select count(*) from {{ now }}) as is_whole
+    from {{ changes }}
+    group by number
+    order by number
 {%- endmacro %}
 
 {% macro build_slices(target, slices, changes) -%}
@@ -329,25 +335,33 @@
 
 {% macro delete_slices(target, slices, whole, partial, changes) -%}
     {#- Take away slices that are no more, those that are made anew, and changed shares of the others. -#}
+    {%- set keys = config.require("slices")["keys"] -%}
     {%- set kept = [] -%}
     {%- for slice in slices if slice not in whole -%}
-        {%- do kept.append("(" ~ is_slice(target, slice) ~ ")") -%}
+        {%- do kept.append(slice.column) -%}
     {%- endfor -%}
-    {%- do run_spine_statement(
-        "delete", "delete from " ~ target ~ (" where not (" ~ kept | join(" or ") ~ ")" if kept else "")
-    ) -%}
-    {%- if partial -%}
+    {%- set query -%}
+        select distinct
+            {%- for key in keys %}
+            cast({{ key }} as varchar) as {{ key }}{{ "," if not loop.last }}
+            {%- endfor %}
+        from {{ target }}
+    {%- endset -%}
+    {%- for row in run_query(query).rows -%}
+        {%- set slice = {"keys": keys, "values": dict(zip(keys, row))} -%}
+        {%- if spine_column(slice["values"], keys) not in kept -%}
+            {%- do run_spine_statement("delete", "delete from " ~ target ~ " where " ~ is_slice(target, slice)) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- for slice in partial -%}
         {%- set query -%}
             delete from {{ target }}
-            using {{ changes }} as changes
             where
-                {{ customer_share(target ~ ".customer_id") }} = changes.share
-                {%- for key in config.require("slices")["keys"] %}
-                and {{ target }}.{{ key }} = cast(changes.{{ key }} as {{ model.columns[key].data_type }})
-                {%- endfor %}
+                {{ is_slice(target, slice) }}
+                and {{ customer_share("customer_id") }} in (select share from {{ changes }} where number = {{ slice.number }})
         {%- endset -%}
         {%- do run_spine_statement("delete_shares", query) -%}
-    {%- endif -%}
+    {%- endfor -%}
 {%- endmacro %}
 
 {% macro is_slice(relation, slice) -%}

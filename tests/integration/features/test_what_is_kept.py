@@ -14,13 +14,14 @@ import pytest
 
 from core.home import Home
 from tests.integration.dbt_core.shop import Shop, customer_id
+from tests.integration.features.test_incremental_whole import erase
 
 MONDAY = datetime(2024, 3, 18, 5)  # of the spine, at five in London
 NEXT_MONDAY = datetime(2024, 4, 15, 4)  # the next one, in summer time
 KEYS = {"feat_customers": ("customer_id", "as_of"), "outcomes": ("customer_id", "as_of", "horizon_days")}
 MARKS = {"feat_customers": ("top_category", "kept"), "outcomes": ("revenue", -1)}
 REGULARS = [f"REGULAR{number}" for number in range(1, 7)]
-DOT, EVE, CAT = (f"shop|customer_ref|{name}" for name in ("DOT", "EVE", "CAT"))
+DOT, EVE, CAT, ZOE = (f"shop|customer_ref|{name}" for name in ("DOT", "EVE", "CAT", "ZOE"))
 
 Key = tuple[Any, ...]
 Tables = Mapping[str, Mapping[Key, dict[str, Any]]]
@@ -145,6 +146,20 @@ def split(warehouse: Warehouse, anew: Step) -> Step:
     return warehouse.build()
 
 
+@pytest.fixture(scope="module")
+def came(warehouse: Warehouse, split: Step) -> Step:
+    """Of Zoe, nothing had been delivered before."""
+    warehouse.shop.deliver("shop", orders=[order("ZOE", "2023-10-05T10:00:00", "ZOE")], order_lines=lines("ZOE"))
+    return warehouse.build()
+
+
+@pytest.fixture(scope="module")
+def erased(warehouse: Warehouse, came: Step) -> Step:
+    """And all of it is gone again."""
+    erase(warehouse.shop, "shop")
+    return warehouse.build()
+
+
 def of(rows: Mapping[Key, dict[str, Any]], *records: str) -> dict[Key, dict[str, Any]]:
     owners = {customer_id(record) for record in records}
     return {key: row for key, row in rows.items() if key[0] in owners}
@@ -215,3 +230,12 @@ def test_what_was_kept_is_what_would_be_made_anew(table: str, merged: Step, anew
 def test_a_split_gives_back_what_was(table: str, late: Step, split: Step) -> None:
     assert split[0][table] == late[0][table]
     assert split[1][table] <= of(split[0][table], DOT, EVE).keys()
+
+
+@pytest.mark.parametrize("table", KEYS)
+def test_who_is_erased_leaves_every_as_of_and_nobody_is_made_anew(
+    table: str, split: Step, came: Step, erased: Step
+) -> None:
+    assert of(came[0][table], ZOE)
+    assert erased[0][table] == split[0][table]
+    assert erased[1][table] == set()
