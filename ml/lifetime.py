@@ -359,6 +359,7 @@ class LifetimeModel:
             figures={name: float(value) for name, value in figures.items()},
             tables={
                 "Holdout by horizon and method": _holdout_table(instants, estimator),
+                **_refused_table(instants),
                 "Spend by tenths of what was expected": _tenths_table(judged, recipe),
                 "Parameters": _parameter_table(estimator),
             },
@@ -712,10 +713,6 @@ def _holdout_table(instants: Mapping[int, _Instant], estimator: LifetimeEstimato
                     one.error,
                 )
             )
-        rows.extend(
-            (horizon, str(instant.on), f"{name}: {reason}", "", None, None, None, None, None, None, None, None)
-            for name, reason in instant.refused.items()
-        )
     return Table(
         (
             "Horizon, days",
@@ -733,6 +730,15 @@ def _holdout_table(instants: Mapping[int, _Instant], estimator: LifetimeEstimato
         ),
         tuple(rows),
     )
+
+
+def _refused_table(instants: Mapping[int, _Instant]) -> dict[str, Table]:
+    rows = tuple(
+        (horizon, str(instant.on), name, reason)
+        for horizon, instant in sorted(instants.items())
+        for name, reason in instant.refused.items()
+    )
+    return {"Methods left out": Table(("Horizon, days", "From", "Method", "Why"), rows)} if rows else {}
 
 
 def _said(method: Method, horizon: int) -> str:
@@ -770,6 +776,8 @@ def _parameter_table(estimator: LifetimeEstimator) -> Table:
                 (part, name, value, model.standard_errors_[name], model.customers_)
                 for name, value in model.parameters_.items()
             ]
+            if model.penalty:
+                rows.append((part, "penalty, as the likelihood has no maximum", model.penalty, None, model.customers_))
             if part.startswith("Gamma-Gamma"):
                 rows.append((part, "correlation of frequency and spend", model.correlation_, None, model.customers_))
         rows.append((fitted.name, "share of spend that is kept", fitted.kept, None, None))

@@ -39,6 +39,7 @@ WINSORISED = 0.99  # of spend, where parameters are learned; what is scored is l
 LEVEL = 0.90
 DRAWS = 100
 REPRESENTATIVES = 20_000  # customers whose interval is drawn at most
+PENALTY = 0.001  # where maximum likelihood has no maximum
 FLAT = 1.1  # a factor of a customer's value within which it is no reason
 BANDS = 10
 ROWS_MIN = 500  # that a regression is learned from
@@ -252,7 +253,7 @@ def fit_purchases(name: str, frame: pd.DataFrame, kept: float) -> PurchasesAndSp
         FitRefusedError: too few customers, or histories that do not determine the parameters.
     """
     known = histories(frame)
-    purchases = PURCHASE_MODELS[name]().fit(known)
+    purchases: PurchaseModel = _determined(PURCHASE_MODELS[name], known)
     spends: dict[str | None, GammaGamma] = {None: _fit_spend(known)}
     accounts = frame["account_type"]
     for account in sorted(set(accounts.dropna())):
@@ -275,7 +276,16 @@ def _fit_spend(known: pd.DataFrame) -> GammaGamma:
     repeated = known.loc[known[FREQUENCY] > 0, MONETARY]
     if len(repeated):
         known = known.assign(monetary=np.minimum(known[MONETARY], np.quantile(repeated, WINSORISED)))
-    return GammaGamma().fit(known)
+    fitted: GammaGamma = _determined(GammaGamma, known)
+    return fitted
+
+
+def _determined(kind: type[Any], known: pd.DataFrame) -> Any:
+    """Maximum likelihood; where that has no maximum, with a penalty that pulls what is undetermined to its scale."""
+    try:
+        return kind().fit(known)
+    except FitRefusedError:
+        return kind(penalty=PENALTY).fit(known)
 
 
 def _by_account(spends: Mapping[str | None, GammaGamma], frame: pd.DataFrame) -> dict[str | None, NDArray[np.intp]]:
