@@ -41,7 +41,7 @@ class Blend:
     trending: float = 0.1
 
 
-BLENDS = tuple(Blend(own, 1.0, trending) for own, trending in product((0.5, 1.0, 2.0, 4.0), (0.0, 0.1, 0.3)))
+BLENDS = tuple(Blend(own, 1.0, trending) for own, trending in product((0.0, 0.25, 0.5, 1.0, 2.0, 4.0), (0.0, 0.1, 0.3)))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ CATEGORIES_MAX = 10  # of a customer
 COVERED_MIN = 0.1
 FULL_MIN = 0.95
 DIVERSE_MIN = 0.2
-DOMINANT_MAX = 0.5
+DOMINANT_MAX = 0.9
 
 CHECKS: Mapping[str, str] = {
     "coverage": (

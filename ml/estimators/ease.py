@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from ml.estimators.interactions import checked, learnable
 
+_LEAST = 1e-3  # of the regularization: an item of smaller squared weight has weights near zero, and is left out
 _CONDITION_MAX = 1e4  # single precision then keeps three digits of a weight and more
 _BLOCK = 512
 
@@ -23,6 +24,7 @@ class EASE(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Each item is predicted from all others by ridge regression (Steck 2019, "Embarrassingly Shallow Autoencoders").
 
     With P the inverse of X'X + regularization * I, the weights are -P[j, i] / P[i, i], and 0 on the diagonal (eq. 8).
+    Items of hardly any weight, against the regularization, are left out: nothing speaks for them, nor they for others.
 
     Parameters:
         regularization: of the ridge, in squared weights.
@@ -58,8 +60,10 @@ class EASE(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
         if items > ITEMS_MAX:
             raise ValueError(f"{items} items: EASE is for {ITEMS_MAX} at most, use ItemKNN")
         self.n_features_in_ = items
-        # An item that nobody has says nothing, and the inverse grows with the cube of items.
-        had = np.unique(X.indices[X.data > 0])
+        # The inverse grows with the cube of items, and of the real retailer's a third is hardly wanted any more.
+        squares = np.bincount(X.indices, weights=np.square(X.data, dtype=np.float64), minlength=items)
+        least = min(_LEAST * self.regularization, squares.max() / 2)  # the heaviest always stays
+        had = np.flatnonzero(squares > least)
         known = X[:, had]
         gram = (known.T @ known).toarray(order="F")
         gram[np.diag_indices(len(had))] += self.regularization

@@ -213,6 +213,20 @@ class TestReading:
             assert then.interactions.ages.min() >= 1
             assert purchases(connection, NEVER, "p11") == []
 
+    def test_the_day_of_the_cut_belongs_to_what_was_bought_since(self, tables):
+        """Also where the refresh is in the morning, and some of that day was known by then."""
+        lines = pd.DataFrame(
+            [(NEVER, "p11", "sale", 1.0, 28, AS_OF - timedelta(days=28) + timedelta(hours=2))],
+            columns=[*tables["lines"].columns, "known_at"],
+        )
+        morning = AS_OF + timedelta(hours=5)
+        with built(tables | {"lines": lines}) as connection:
+            connection.execute("update marts.dim_as_ofs set as_of = ?", [morning])
+            then = interactions.read(connection, morning, days_before=28)
+            now = interactions.read(connection, morning)
+        assert "purchase" not in then.interactions.kinds.tolist()
+        assert now.interactions.held_out(28)[1].nnz == 1
+
     def test_a_column_that_is_missing_is_refused(self, tables):
         given = tables["products"].drop(columns="category")
         said = r"interactions can't be read: .*category"

@@ -189,6 +189,32 @@ def test_ease_keeps_the_largest_weights_towards_each_item():
         assert (kept[largest, target] == full[largest, target]).all()
 
 
+def test_ease_leaves_out_items_of_hardly_any_weight():
+    given = weights()
+    scale = np.ones(25, dtype=np.float32)
+    scale[[3, 8]] = 1e-3
+    faint = sparse.csr_array(given * scale)
+    found = EASE(regularization=100.0).fit(faint).weights_
+    assert not found[[3, 8]].any()
+    assert not found[:, [3, 8]].any()
+    x = faint.toarray().astype(np.float64)
+    inverse = np.linalg.inv(x.T @ x + 100.0 * np.eye(25))
+    closed = -inverse / np.diag(inverse)
+    np.fill_diagonal(closed, 0)
+    assert np.abs(found - closed).max() < 1e-3
+    assert EASE(regularization=1e9).fit(given).weights_.any()
+
+
+def test_ease_takes_double_precision_where_single_would_lose_digits():
+    given = weights(rows=400)
+    given.data *= 1_000
+    x = given.toarray().astype(np.float64)
+    inverse = np.linalg.inv(x.T @ x + 10.0 * np.eye(25))
+    closed = -inverse / np.diag(inverse)
+    np.fill_diagonal(closed, 0)
+    np.testing.assert_allclose(EASE(regularization=10.0).fit(given).weights_, closed, rtol=1e-4, atol=1e-6)
+
+
 def test_ease_refuses_large_catalogues_and_no_regularization():
     with pytest.raises(ValueError, match="use ItemKNN"):
         EASE().fit(sparse.csr_array(([1.0], ([0], [0])), shape=(1, ITEMS_MAX + 1)))
