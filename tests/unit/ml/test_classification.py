@@ -157,6 +157,27 @@ def test_earlier_periods_are_judged_by_what_was_known_before_the_evaluation(mode
     assert len({period.judged for period in periods}) == len(periods)
 
 
+@pytest.mark.parametrize("model", [PURCHASE_30, PURCHASE_90], ids=lambda model: model.name)
+def test_periods_with_a_season_know_instants_of_the_year_before(model):
+    split = classification.split_in_time(model, ANCHORS, AS_OF_ON)
+
+    periods = classification.earlier_periods(model, split, with_season=True)
+
+    assert len(periods) == classification.PERIODS
+    for period in periods:
+        assert "season" in classification.scopes(model, period)
+        assert period.judged + model.reach <= split.judged
+
+
+def test_calibrations_are_compared_on_every_period_that_can_try_all_of_them(made):
+    seasonal = classification.earlier_periods(MODEL, made.plan.split, with_season=True)
+    tried = {(trial.option, trial.period) for trial in made.trials if " " in trial.option}
+
+    assert len(seasonal) == classification.PERIODS
+    assert {period for _, period in tried} == {split.judged for split in seasonal}
+    assert {(f"sigmoid {scope}", split.judged) for split in seasonal for scope in ("newest", "season", "both")} <= tried
+
+
 def test_fitting_on_outcomes_of_the_future_is_refused(known):
     split = Split((date(2023, 10, 1),), date(2023, 12, 31))
 
