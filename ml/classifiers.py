@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ml import classification, evaluation, leaks
@@ -173,7 +173,7 @@ class ClassifierModel:
 def read_rows(
     connection: duckdb.DuckDBPyConnection, model: Classifier, as_of: datetime, *, everybody: bool = False
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Known rows before `as_of`, with their outcome, and those of `as_of` itself; both with `TRAITS`.
+    """Rows whose horizon had passed at `as_of`, with their outcome, and those of `as_of` itself; both with `TRAITS`.
 
     Args:
         everybody: also who may not be profiled: for figures, never for scores.
@@ -184,8 +184,8 @@ def read_rows(
     plain = ("history_days", *TRAITS)
     # Twice what is learned from at most: of these some instants are judged, and some have too little history.
     known = read_known(
-        connection, model.features, model.horizon_days, model.target, f"({model.population}) and feat.as_of < ?",
-        [as_of], plain=plain, rows_max=2 * classification.ROWS_MAX, everybody=everybody,
+        connection, model.features, model.horizon_days, model.target, f"({model.population}) and feat.as_of <= ?",
+        [as_of - timedelta(days=model.horizon_days)], plain=plain, rows_max=2 * classification.ROWS_MAX, everybody=everybody,
     )  # fmt: skip
     current = read(
         connection,
@@ -204,10 +204,11 @@ def refuse_leaks(
     """Raise Refused if a feature knows the future, by how fast it grows old or by telling the outcome itself."""
     where = (
         f"({model.population}) and feat.as_of in (select distinct as_of from features.outcomes"
-        f" where horizon_days = {LEAK_DAYS} and as_of < ? order by as_of desc limit {leaks.PAIRS + 1})"
+        f" where horizon_days = {LEAK_DAYS} and as_of <= ? order by as_of desc limit {leaks.PAIRS + 1})"
     )
+    closed = as_of - timedelta(days=LEAK_DAYS)
     newest = read_known(
-        connection, model.features, LEAK_DAYS, "outcome.bought", where, [as_of], rows_max=LEAK_ROWS
+        connection, model.features, LEAK_DAYS, "outcome.bought", where, [closed], rows_max=LEAK_ROWS
     )  # fmt: skip
     aged = leaks.suspects(newest, model.features)
     named = {suspect.feature for suspect in aged}

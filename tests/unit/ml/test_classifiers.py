@@ -202,6 +202,14 @@ def test_what_is_known_only_after_as_of_changes_nothing(frame: pd.DataFrame, tra
     assert MODEL.train(connection, AS_OF).label == trained.label
 
 
+def test_trained_at_an_earlier_instant_it_knows_no_outcome_that_came_true_after_it(frame: pd.DataFrame) -> None:
+    before = ANCHORS[-2]
+    turned = frame.assign(bought=frame["bought"] ^ (frame["as_of"] + timedelta(days=90) > before))
+    made = [MODEL.train(warehouse(given), before) for given in (frame, turned)]
+    assert made[0].label == made[1].label
+    assert made[0].evaluation.tables == made[1].evaluation.tables
+
+
 def test_who_may_not_be_profiled_is_neither_learned_from_nor_scored(frame: pd.DataFrame) -> None:
     denied = tuple(sorted(frame["customer_id"].unique())[:100])
     turned = frame.assign(bought=frame["bought"] ^ frame["customer_id"].isin(denied))
@@ -385,8 +393,8 @@ def follow(frame: pd.DataFrame, shift: float, at: tuple[datetime, ...] = (ANCHOR
         score=lambda rows: np.clip(rows["chance"] + shift, 0, 1),
     )  # fmt: skip
     wrong = scores.assign(model="another_model", score=0.0)
-    early = scores.assign(as_of=scores["as_of"] - timedelta(days=2), score=0.0)  # of no instant of the spine
-    every = pd.concat([scores, wrong, early])[["model", "model_version", "customer_id", "label", "score", "as_of"]]
+    between = scores.assign(as_of=scores["as_of"] + timedelta(days=2), score=0.0)  # of no instant of the spine
+    every = pd.concat([scores, wrong, between])[["model", "model_version", "customer_id", "label", "score", "as_of"]]
     connection.register("every", every)
     connection.execute("insert into staging.stg_ml__scores select * from every")
     return MODEL.follow_up(connection, AS_OF)
