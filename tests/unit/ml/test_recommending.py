@@ -277,10 +277,11 @@ class TestLists:
         assert not found.merge(late, on=["customer_id", "product_id"]).empty
 
     def test_cold_start_by_browsing_then_popularity(self, scored):
-        found = lists(scored).set_index("customer_id")
-        assert set(found.loc[NEVER, "source"]) == {"popular"}
-        assert found.loc[NEVER, "because_product_id"].isna().all()
-        browsed = found.loc[BROWSER]
+        found = lists(scored)
+        cold = found[found["customer_id"] == NEVER]
+        assert set(cold["source"]) == {"popular"}
+        assert cold["because_product_id"].isna().all()
+        browsed = found[found["customer_id"] == BROWSER]
         reasons = set(browsed.loc[browsed["source"] == "similar", "because_product_id"])
         assert reasons
         assert reasons <= {"p03", "p04"}
