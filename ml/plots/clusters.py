@@ -20,8 +20,8 @@ _LABELS = {
     "mean_gap_days": "Days between orders",
     "returns_365": "Returns, 365 d",
     "sessions_90": "Visits, 90 d",
-    "product_views_90": "Products viewed, 90 d",
-    "carts_90": "Put in cart, 90 d",
+    "product_views_90": "Product views, 90 d",
+    "carts_90": "Carts, 90 d",
     "clicks_90": "Clicks, 90 d",
 }
 _MARKERS = {"K-Means": ("o", MAIN), "Ward": ("s", ACCENT), "HDBSCAN": ("^", MUTED)}

@@ -35,7 +35,7 @@ def curve(times: SendTimes) -> bytes:
     rate = f"{100 * best:.2f} clicks per 100 deliveries"
     entitle(
         axes,
-        f"No hour does better than chance: {rate}, whenever it is sent"
+        f"No hour does better than another beyond chance: {rate}"
         if is_flat
         else f"Mail is clicked most at {said(times.best)}: {rate}",
         "all customers, shrunk to daypart and average; white = hardly any mail was sent then; square = the best hour",

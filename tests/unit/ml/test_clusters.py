@@ -27,6 +27,7 @@ CENTRES = ((10, 30, 60, 12, 0), (20, 5, 900, 3, 0), (30, 3, 50, 20, 6), (300, 6,
 @pytest.fixture(autouse=True)
 def quick_choice(monkeypatch):
     monkeypatch.setattr(clustering, "SAMPLE", 300)
+    monkeypatch.setattr(clustering, "PUBLISHED_SAMPLE", 300)
     monkeypatch.setattr(clustering, "RESAMPLES", 3)
     monkeypatch.setattr(clustering, "RESTARTS", 3)
 

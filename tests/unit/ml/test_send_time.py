@@ -154,14 +154,34 @@ def test_when_customers_change_their_habits_what_was_learned_does_not_beat(build
     assert math.isinf(trained.estimator.concentration)
 
 
-def test_the_content_of_campaigns_is_not_taken_for_the_hour(build, alike):
-    # Of late, mail near everyone's best hour happened to be dull: no customer's own time did better for that.
-    dull = alike.copy()
-    later = dull["occurred_at"] >= AS_OF - timedelta(days=send_time.JUDGED_DAYS)
-    early = dull["occurred_at"].dt.hour < 12
-    dull = dull[~(later & early & (dull["event_type"] == "clicked") & (dull.index % 4 > 0))]
+@pytest.mark.parametrize("own", [1.0, 3.0], ids=["alike", "with a time of their own"])
+def test_the_content_of_campaigns_is_not_taken_for_the_hour(own):
+    # Whatever went out at nine was dull, and whatever at twenty was not. Every third customer is told twenty.
+    generator = np.random.default_rng(4)
+    told = np.arange(600) % 3 == 0
+    later = pd.concat(
+        pd.DataFrame(
+            {
+                "customer": np.arange(600),
+                "hour": hour,
+                "campaign_id": f"{hour}-{number}",
+                "week": number,
+                "is_clicked": generator.random(600) < rate * np.where(told & (hour == 20), own, 1.0),
+            }
+        )
+        for number in range(10)
+        for hour, rate in ((9, 0.04), (20, 0.2))
+    )
+    mailings = later.groupby(["hour", "campaign_id", "week"], as_index=False).agg(
+        deliveries=("is_clicked", "size"), clicks=("is_clicked", "sum")
+    )
+    judged = send_time._Judged((0.1,) * 168, later, mailings, 600)
 
-    assert not train(build(dull)).evaluation.baseline.beats
+    found, customers = send_time.contest(judged, np.where(told, 20, 9), np.full(600, 9))
+
+    assert customers == 200
+    assert found.beats == (own > 1)
+    assert found.model == pytest.approx(0.1 if own == 1 else 0.18, abs=0.02)
 
 
 def test_the_same_data_give_the_same_model_and_scores(build, differing):
