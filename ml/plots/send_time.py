@@ -58,12 +58,11 @@ def recommended(counts: npt.NDArray[np.int64]) -> bytes:
     bar.set_label("Share of customers, %", color=INK)
     bar.outline.set_visible(False)
     best = int(counts.argmax())
-    share = counts[best] / max(1, total)
-    entitle(
-        axes,
-        f"{share:.0%} of customers are best written to at {said(best)}",
-        f"{total:,} customers, {int((counts > 0).sum())} different hours",
-    )
+    used = int((counts > 0).sum())
+    title = f"{counts[best] / max(1, total):.0%} of customers are best written to at {said(best)}"
+    if used == 1:
+        title = f"Everyone gets the hour that does best with all, {said(best)}: customers are not told apart"
+    entitle(axes, title, f"{total:,} customers; {used} of 168 hours recommended")
     return as_png(figure)
 
 
