@@ -71,7 +71,9 @@ def reference_of(frame: pd.DataFrame, columns: Sequence[str]) -> dict[str, Any]:
         values = frame[column].to_numpy(dtype=float)
         given = values[np.isfinite(values)]
         # Edges are values that occur: a column of few distinct values gets as many bins as it has values.
-        edges: Any = np.unique(np.quantile(given, np.linspace(0, 1, BINS + 1)[1:-1], method="lower")) if len(given) else []
+        edges: Any = (
+            np.unique(np.quantile(given, np.linspace(0, 1, BINS + 1)[1:-1], method="lower")) if len(given) else []
+        )
         said[column] = {
             "edges": [float(edge) for edge in edges],
             "shares": [round(share, 8) for share in _shares(values, edges)],

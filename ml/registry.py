@@ -323,7 +323,7 @@ def one_thread() -> Iterator[None]:
 
 def _card_text(card: Card) -> str:
     said = {**asdict(card), "as_of": card.as_of.isoformat(sep=" ")}
-    return json.dumps(said, indent=2, sort_keys=True, default=_plain) + "\n"
+    return json.dumps(said, indent=2, default=_plain) + "\n"
 
 
 def _plain(value: Any) -> Any:

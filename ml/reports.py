@@ -77,8 +77,8 @@ def write(
 
 
 def _pictures(registry: Registry, version: Version) -> Iterable[tuple[str, bytes]]:
-    for path in sorted(registry.file(version, "").glob("*.png")):
-        yield path.stem, path.read_bytes()
+    for name in version.card.evaluation["pictures"]:
+        yield name, registry.file(version, f"{name}.png").read_bytes()
 
 
 def _render(path: Path, template: str, **said: Any) -> None:

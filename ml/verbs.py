@@ -165,6 +165,7 @@ def _evaluation_said(evaluation: Evaluation, decision: Decision) -> Mapping[str,
         "promoted": decision.promote,
         "reason": decision.reason,
         "figures": dict(evaluation.figures),
+        "pictures": list(evaluation.pictures),
         "tables": {name: {"columns": table.columns, "rows": table.rows} for name, table in evaluation.tables.items()},
     }
 

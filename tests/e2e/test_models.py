@@ -71,7 +71,7 @@ def test_what_has_data_is_trained_and_scores_come_back_to_the_marts(trained: Com
         """
         select
             count(cluster_id), count(churn_score), count(purchase_30_score), count(purchase_90_score), count(clv_365),
-            count(top_category)
+            count(favourite_category)
         from marts.customer_360
         """,
     )[0]

@@ -17,11 +17,14 @@ from core.errors import MailwrightError
 from core.home import Home
 from core.settings import Settings
 from expectations.suites import catalogue
+from ml.models import models
+from ml.scores import TABLES
+from ml.verbs import checks_of
 from orchestration import assets
 from orchestration.checks import suite_key
 from orchestration.dbt import STAGES, DbtRunner, read_manifest
 from orchestration.definitions import build_definitions
-from orchestration.jobs import JOB, daily, spine_time_of_day
+from orchestration.jobs import JOB, RETRAIN, daily, spine_time_of_day
 from orchestration.runs import POOL, clear_stale, dagster_instance, is_alive, sole_run, stale_slots
 from tests import parsing
 
@@ -68,6 +71,18 @@ def test_the_schedule_refreshes_at_the_time_of_day_that_past_as_ofs_carry(
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 5 * * *", "Europe/London")
     with (settings.project_dir / "dbt_project" / "dbt_project.yml").open() as file:
         assert yaml.safe_load(file)["vars"]["spine_time_of_day"] == "05:00"
+
+
+def test_models_are_retrained_every_week_and_each_has_its_checks(definitions: dg.Definitions, graph: Any) -> None:
+    schedule = definitions.get_repository_def().get_schedule_def("weekly_retraining")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 12 * * 0", "Europe/London")
+    job = definitions.resolve_job_def(RETRAIN)
+    assert set(job.asset_layer.selected_asset_keys) == set(assets.MODELS.values())
+    assert job.config_mapping is None or job.run_config
+    for model in models():
+        names = {key.name for key in graph.asset_check_keys if key.asset_key == assets.MODELS[model.name]}
+        assert names == set(checks_of(model))
+        assert {"scored", "drift"} < names
 
 
 def test_another_time_of_day_moves_the_schedule(home: Home, tmp_path: Path) -> None:
@@ -154,10 +169,11 @@ def test_the_graph_goes_from_the_lake_to_the_sync(graph: Any, manifest: dict[str
         (assets.CONTACT_POINTS, dg.AssetKey(["intermediate", "int_person_records"])),
         (dg.AssetKey(["intermediate", "int_person_records"]), assets.IDENTITY),
         (assets.IDENTITY, dg.AssetKey(["marts", "customer_identifiers"])),
-        (dg.AssetKey(["features", "feat_customers"]), assets.CHURN),
+        (dg.AssetKey(["features", "feat_customers"]), assets.MODELS["churn_180"]),
+        (dg.AssetKey(["marts", "fct_order_lines"]), assets.MODELS["affinity"]),
         (assets.FITS, dg.AssetKey(["marts", "customer_rfm"])),
-        (assets.CLUSTERS, dg.AssetKey(["marts", "customer_360"])),
-        (assets.CHURN, dg.AssetKey(["marts", "customer_360"])),
+        *((model, dg.AssetKey(["marts", "customer_360"])) for model in assets.MODELS.values()),
+        (assets.MODELS["affinity"], dg.AssetKey(["marts", "product_recommendations"])),
         (dg.AssetKey(["activation", "sync_profiles"]), assets.RELEASE),
         (dg.AssetKey(["marts", "customer_360"]), assets.PUBLISHED),
         (assets.RELEASE, assets.PLAN),
@@ -166,7 +182,7 @@ def test_the_graph_goes_from_the_lake_to_the_sync(graph: Any, manifest: dict[str
     ]:
         ancestors = dg.AssetSelection.assets(downstream).upstream().resolve(graph)
         assert upstream in ancestors, f"{downstream} does not depend on {upstream}"
-    sources = {dg.AssetKey(["state", name]) for name in ("fits", "scores")}
+    sources = {dg.AssetKey(["state", name]) for name in ("fits", *TABLES)}
     sources |= {dg.AssetKey(["identity", name]) for name in ("assignments", "journal", "links")}
     assert not sources & keys, "state stands in the graph as the assets that write it"
 
@@ -208,7 +224,7 @@ def test_every_data_test_of_dbt_is_a_check(graph: Any, manifest: dict[str, Any])
 def test_groups_are_the_rooms(graph: Any) -> None:
     groups = {graph.get(key).group_name for key in graph.get_all_asset_keys()}
     assert groups == {
-        "lake", "seeds", "staging", "intermediate", "identity", "marts_core", "features", "ml", "marts_customers", "segments",
+        "lake", "seeds", "staging", "intermediate", "identity", "marts_core", "features", "ml", "models", "marts_customers", "segments",
         "releases", "activation", "publishing",
     }  # fmt: skip
 

@@ -30,7 +30,8 @@ def test_what_was_drawn_alike_gives_no_alarm() -> None:
     for column in TRAINING.columns:
         drift = drift_of(column, again)
         assert drift.psi < 0.02
-        assert not drift.is_alarm and not drift.is_warning
+        assert not drift.is_alarm
+        assert not drift.is_warning
 
 
 def test_rows_as_in_training_do_not_differ_at_all() -> None:
@@ -46,14 +47,16 @@ def test_a_shift_is_an_alarm_in_either_direction(factor: float) -> None:
 def test_a_source_that_falls_away_is_an_alarm() -> None:
     drift = drift_of("gap", TRAINING.assign(gap=np.nan))
     assert drift.is_alarm
-    assert (drift.null_then, drift.null_now) == (pytest.approx(0.4, abs=0.01), 1.0)
+    assert drift.null_then == pytest.approx(0.4, abs=0.01)
+    assert drift.null_now == 1.0
 
 
 def test_a_tiny_difference_in_many_rows_is_none() -> None:
     many = pd.DataFrame({"spend": GENERATOR.lognormal(3.0, 1.0, 1_000_000) * 1.05})
     drift = measure(reference_of(many / 1.05, ["spend"]), many)[0]
     assert drift.statistic > drift.critical
-    assert not drift.is_alarm and not drift.is_warning
+    assert not drift.is_alarm
+    assert not drift.is_warning
 
 
 def test_a_large_difference_in_few_rows_is_none() -> None:
