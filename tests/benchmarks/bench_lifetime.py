@@ -119,8 +119,8 @@ def main() -> None:
             say(f"clv of 12 months by {name}, no interval", cpu_seconds(score), "s", floor)
             method = PurchasesAndSpend(name, purchases, {None: spends}, 1.0, 1.0, (1.0, 1.0, 1.0))
             frame = as_features(table)
-            score = partial(method.values, frame, 365, 0.10)
-            say(f"{name}, as it scores: with intervals of {REPRESENTATIVES:,} drawn", cpu_seconds(score), "s", floor)
+            whole = partial(method.values, frame, 365, 0.10)
+            say(f"{name}, as it scores: with intervals of {REPRESENTATIVES:,} drawn", cpu_seconds(whole), "s", floor)
 
 
 if __name__ == "__main__":

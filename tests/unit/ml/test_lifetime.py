@@ -13,8 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import lifetime, lifetime_evaluation, lifetime_methods
+from ml import lifetime_evaluation, lifetime_methods
 from ml.drift import measure
+from ml.estimators.bg_nbd import BetaGeoNBD
+from ml.estimators.gamma_gamma import GammaGamma
+from ml.estimators.lifetimes import FitRefusedError
+from ml.estimators.pareto_nbd import ParetoNBD
 from ml.lifetime import LifetimeEstimator
 from ml.model import Contest, Refused
 from ml.models.lifetime_value import LIFETIME_VALUE
@@ -248,7 +252,7 @@ def test_where_a_year_cannot_be_judged_the_longest_horizon_that_can_decides_and_
 
 def test_what_does_not_beat_the_baseline_leaves_it_to_score(long, monkeypatch):
     level = Contest("R2", 0.5, 0.5, -0.1, 0.1)
-    monkeypatch.setattr(lifetime.evaluation, "contest", lambda *arguments: level)
+    monkeypatch.setattr("ml.lifetime.evaluation.contest", lambda *arguments: level)
     trained = LIFETIME_VALUE.train(long, instant(LONG))
     assert {method.name for method in trained.estimator.methods.values()} == {"history mean"}
     scored = LIFETIME_VALUE.score(trained.estimator, long, instant(LONG))
@@ -420,14 +424,14 @@ def test_features_that_say_nothing_are_no_fault(changeable, change):
 
 
 def test_a_method_that_cannot_be_fitted_drops_out_and_is_said(long, monkeypatch):
-    class Undetermined(lifetime_methods.ParetoNBD):
+    class Undetermined(ParetoNBD):
         def fit(self, X, y=None):
-            raise lifetime_methods.FitRefusedError("no maximum")
+            raise FitRefusedError("no maximum")
 
     monkeypatch.setattr(
         lifetime_methods,
         "PURCHASE_MODELS",
-        {"BG/NBD": lifetime_methods.BetaGeoNBD, "Pareto/NBD": Undetermined},
+        {"BG/NBD": BetaGeoNBD, "Pareto/NBD": Undetermined},
     )
     trained = LIFETIME_VALUE.train(long, instant(LONG))
     said = trained.evaluation.tables["Methods left out"].rows
@@ -438,14 +442,14 @@ def test_a_method_that_cannot_be_fitted_drops_out_and_is_said(long, monkeypatch)
 
 
 def test_spend_that_determines_no_maximum_is_fitted_with_a_penalty(frame, monkeypatch):
-    plain = lifetime_methods.GammaGamma.fit
+    plain = GammaGamma.fit
 
     def undetermined(self, X, y=None):
         if not self.penalty:
-            raise lifetime_methods.FitRefusedError("no maximum")
+            raise FitRefusedError("no maximum")
         return plain(self, X, y)
 
-    monkeypatch.setattr(lifetime_methods.GammaGamma, "fit", undetermined)
+    monkeypatch.setattr(GammaGamma, "fit", undetermined)
     fitted = lifetime_methods.fit_purchases("BG/NBD", frame, 0.95)
     assert {spend.penalty for spend in fitted.spends.values()} == {0.001}
     assert fitted.purchases.penalty == 0
@@ -574,9 +578,9 @@ def test_a_regression_goes_on_beyond_its_horizon_as_the_purchase_model_does(long
     assert fitted.expected(learned, 90).orders.sum() == pytest.approx(orders.sum(), rel=0.01)
     with pytest.raises(ValueError, match="learned for 90 days, not for 180"):
         replace(fitted, extension=None).expected(frame, 180)
-    with pytest.raises(lifetime_methods.FitRefusedError, match="are too few"):
+    with pytest.raises(FitRefusedError, match="are too few"):
         lifetime_methods.fit_regression(learned.head(100), orders[:100], net[:100], 90)
-    with pytest.raises(lifetime_methods.FitRefusedError, match="nobody spent anything"):
+    with pytest.raises(FitRefusedError, match="nobody spent anything"):
         lifetime_methods.fit_regression(learned, orders, np.zeros(len(net)), 90)
 
 
