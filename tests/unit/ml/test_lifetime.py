@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ml import lifetime_evaluation, lifetime_methods
+from ml import lifetime, lifetime_evaluation, lifetime_methods
 from ml.drift import measure
 from ml.estimators.bg_nbd import BetaGeoNBD
 from ml.estimators.gamma_gamma import GammaGamma
