@@ -223,3 +223,37 @@ def test_the_shipped_list_is_found_wherever_dbt_is_called_from(shop: Shop, tmp_p
             "select count(*), count(distinct (country_code, postal_code)) from staging.stg_shipped__postal_codes"
         ).fetchall()
     assert counted == [(1_200_973, 707_981)]
+
+
+def test_only_new_deliveries_are_searched_for_what_failed(tmp_path: Path):
+    """A mark on what was found before stays there until all of it is searched again."""
+    shop = Shop(Home.create(tmp_path / "home", "Europe/London", "GBP"), tmp_path)
+    models = ("+int_contact_problems", "+int_unknown_categories")
+    problems = "select table_name, row_number, field, problem from intermediate.int_contact_problems order by all"
+    categories = "select field, given, row_count from intermediate.int_unknown_categories order by all"
+    shop.deliver("shop", orders=[{"order_id": "1", "ordered_at": AT, "email": "nobody", "channel": "kiosk"}])
+    shop.set_clock("2011-07-01")
+    build(shop, "path:seeds", *models)
+    with duckdb.connect(str(shop.home.warehouse)) as connection:
+        connection.execute("update intermediate.int_delivered_problems set problem = 'kept'")
+        connection.execute("update intermediate.int_order_categories set row_count = 10")
+
+    shop.deliver(
+        "shop",
+        orders=[
+            {"order_id": "2", "ordered_at": AT, "email": "a@b@example.com", "channel": "kiosk"},
+            {"order_id": "3", "ordered_at": AT, "email": "joe@example.com", "channel": "stall"},
+        ],
+    )
+    shop.deliver("email", sends=[{"send_id": "s", "campaign_id": "c", "email": "nobody", "sent_at": AT}])
+    build(shop, *models)
+    assert shop.query(problems) == [
+        ("orders", 1, "email", "kept"),
+        ("orders", 1, "email", "not_an_address"),
+        ("sends", 1, "email", "not_an_address"),
+    ]
+    assert shop.query(categories) == [("order_channel", "kiosk", 11), ("order_channel", "stall", 1)]
+
+    build(shop, *models, "--full-refresh")
+    assert [problem for _, _, _, problem in shop.query(problems)] == ["not_an_address"] * 3
+    assert shop.query(categories) == [("order_channel", "kiosk", 2), ("order_channel", "stall", 1)]

@@ -44,28 +44,28 @@ problems as (
         'not_an_address' as problem
     from {{ ref("stg_crm__consents") }}
     where channel = 'email' and contact_point is not null and email is null
-    {%- for relation, field, problem in [
-        ("stg_shop__orders", "email", "email_problem"),
-        ("stg_shop__orders", "phone", "phone_problem"),
-        ("stg_pos__sales", "email", "email_problem"),
-        ("stg_web__events", "email", "email_problem"),
-        ("stg_email__sends", "email", "email_problem"),
-        ("stg_email__events", "email", "email_problem"),
-        ("stg_third_party__demographics", "contact_point", "contact_point_problem"),
-    ] %}
-    {%- set source, table_name = relation.removeprefix("stg_").split("__") %}
 
     union all
 
     select
-        '{{ source }}' as source,
-        '{{ table_name }}' as table_name,
+        'third_party' as source,
+        'demographics' as table_name,
         delivery_id,
         row_number,
-        '{{ field }}' as field,
-        {{ problem }} as problem
-    from {{ ref(relation) }}
-    {%- endfor %}
+        'contact_point' as field,
+        contact_point_problem as problem
+    from {{ ref("stg_third_party__demographics") }}
+
+    union all
+
+    select
+        source,
+        table_name,
+        delivery_id,
+        row_number,
+        field,
+        problem
+    from {{ ref("int_delivered_problems") }}
 ),
 
 -- What is only unusual is used all the same: numbers that no plan has assigned, codes that the list does not know,

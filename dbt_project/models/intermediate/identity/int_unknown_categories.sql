@@ -21,8 +21,8 @@ orders as (
     select
         status,
         channel,
-        count(*) as row_count
-    from {{ ref("stg_shop__orders") }}
+        sum(row_count) as row_count
+    from {{ ref("int_order_categories") }}
     group by
         status,
         channel

@@ -1,7 +1,7 @@
 with
 
 source as (
-    {{ accepted_rows("email", "sends") }}
+    {{ accepted_deliveries("email", "sends") }}
 ),
 
 renamed as (
@@ -13,6 +13,8 @@ renamed as (
 
         {{ parsed_email("emails", "source.email") }} as email,
         {{ email_problem("emails", "source.email") }} as email_problem,
+
+        source.sequence,
 
         source.sent_at,
         source.known_at
