@@ -6,7 +6,7 @@ A file is never changed, but written anew where its model scores that as_of agai
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,10 +66,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
 """Columns by table, after model, model_version and as_of, with the names of their Arrow types. dbt reads them by name."""
 
 NEWEST_ONLY = frozenset({"recommendations", "similar_products", "category_affinities"})
-"""Of these only the newest is kept: twenty rows a customer."""
-
-KEPT_DAYS = 35
-"""Longer than from one as_of of the spine to the next: the next one may ask for any of them."""
+"""Of these the files of earlier as_ofs go once a newer one is written: twenty rows a customer, which nobody asks back."""
 
 
 def scores_of(
@@ -138,34 +135,12 @@ def write_tables(home: Home, version: Version, as_of: datetime, tables: Mapping[
         path = state_path(home, table, version.model, as_of)
         with replacing(path) as beside:
             pq.write_table(stamped, beside, compression="zstd")
+        if table in NEWEST_ONLY:
+            for older in path.parent.glob(f"{version.model}__*.parquet"):
+                if older.name < path.name:
+                    older.unlink()
         paths.append(path)
     return paths
-
-
-def forget(home: Home, model: str, as_ofs: Sequence[datetime]) -> list[Path]:
-    """Delete what a model said that nobody asks back: else a million customers a day are read at every refresh.
-
-    Kept are all of the last `KEPT_DAYS` days, and before them the newest of each as_of of the spine. Of `NEWEST_ONLY` just
-    the newest is kept.
-
-    Args:
-        as_ofs: the spine, the current one included; what was said after it stays.
-    """
-    current = max(as_ofs)
-    gone = []
-    for table in TABLES:
-        said = {
-            datetime.strptime(path.stem.rpartition("__")[2], STAMP): path
-            for path in (home.state / table).glob(f"{model}__*.parquet")
-        }
-        asked = [current] if table in NEWEST_ONLY else as_ofs
-        kept = {max((stamp for stamp in said if stamp <= as_of), default=None) for as_of in asked}
-        since = current if table in NEWEST_ONLY else current - timedelta(days=KEPT_DAYS)
-        for stamp, path in sorted(said.items()):
-            if stamp < since and stamp not in kept:
-                path.unlink()
-                gone.append(path)
-    return gone
 
 
 def has_scores(connection: duckdb.DuckDBPyConnection) -> bool:

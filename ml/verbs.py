@@ -15,7 +15,7 @@ from ml.features import current_as_of, nobody_to_profile
 from ml.model import Evaluation, Finding, FollowUp, Model, Refused, Scored
 from ml.promotion import Decision, decide
 from ml.registry import Card, Registry, Version, libraries, one_thread
-from ml.scores import forget, has_scores, newest_scores, write_tables
+from ml.scores import has_scores, newest_scores, write_tables
 
 if TYPE_CHECKING:
     import duckdb
@@ -116,7 +116,6 @@ def score(model: Model, connection: duckdb.DuckDBPyConnection, home: Home, regis
     except Exception as error:
         return unscored(home, model.name, as_of, _failed(model, error), champion)
     write_tables(home, champion, as_of, scored.tables)
-    forget(home, model.name, [row[0] for row in connection.execute("select as_of from marts.dim_as_ofs").fetchall()])
     return Scoring(model.name, as_of, champion, scored, drifts=tuple(measure(champion.card.reference, scored.frame)))
 
 

@@ -19,7 +19,7 @@ from core.settings import Settings
 from ml import drift, reports, verbs
 from ml.model import Contest, Evaluation, Finding, FollowUp, Refused, Scored, Table, Trained
 from ml.registry import Registry, label_of
-from ml.scores import forget, scores_of, state_path
+from ml.scores import scores_of, state_path
 
 AS_OF = datetime(2011, 12, 10)
 WELL = Contest("AUC", 0.8, 0.7, 0.05, 0.15)
@@ -301,29 +301,3 @@ def test_the_report_shows_champion_and_challenger_with_tables_pictures_and_what_
     ):
         assert said in text, said
     assert report.pictures == {"a picture": PNG}
-
-
-def test_what_nobody_asks_back_is_forgotten(home: Home) -> None:
-    """Each day of half a year was scored; the spine has an as_of every 28 days."""
-    days = [AS_OF - timedelta(days=number) for number in range(180)]
-    spine = [AS_OF, *(AS_OF - timedelta(days=number) for number in range(10, 180, 28))]
-    missing = AS_OF - timedelta(days=66)  # of the spine; the newest before it is the day before
-    for table in ("scores", "recommendations"):
-        for day in days:
-            path = state_path(home, table, "means", day)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-    state_path(home, "scores", "means", missing).unlink()
-    later = state_path(home, "recommendations", "means", AS_OF + timedelta(days=1))
-    later.touch()
-    other = state_path(home, "scores", "others", days[-1])
-    other.touch()
-    forget(home, "means", spine)
-    kept = {day for day in days if state_path(home, "scores", "means", day).exists()}
-    wanted = {day for day in days if AS_OF - day <= timedelta(days=35)}
-    wanted |= {as_of if as_of != missing else as_of - timedelta(days=1) for as_of in spine}
-    assert kept == wanted
-    assert [day for day in days if state_path(home, "recommendations", "means", day).exists()] == [AS_OF]
-    assert later.exists()
-    assert other.exists()
-    assert forget(home, "means", spine) == []
