@@ -16,17 +16,18 @@ CURRENCY = "PLN"
 CATALOGUE = [(f"HERB-{number:03}", f"Herbata {number}", 12.5 + number) for number in range(40)]
 
 
-def write(folder: Path, seed: int = 7, *, every_consenting: int = 2) -> dict[str, Path]:
+def write(folder: Path, seed: int = 7, *, customers: int = CUSTOMERS, every_consenting: int = 2) -> dict[str, Path]:
     """Write orders, order_lines, products, contacts and consents as CSV; returns their paths by table.
 
     Args:
+        customers: how many.
         every_consenting: every how many-th customer allows mail and profiling.
     """
     folder.mkdir(parents=True, exist_ok=True)
     draw = random.Random(seed)
     orders: list[tuple[object, ...]] = []
     lines: list[tuple[object, ...]] = []
-    for customer in range(CUSTOMERS):
+    for customer in range(customers):
         left = FIRST + timedelta(days=draw.uniform(60, DAYS))
         moment = FIRST + timedelta(days=draw.uniform(0, 400))
         pace = draw.choice([15, 30, 60, 120])
@@ -39,7 +40,7 @@ def write(folder: Path, seed: int = 7, *, every_consenting: int = 2) -> dict[str
                 lines.append((f"{price:.2f}", draw.randint(1, 5), name, product, number))
             moment += timedelta(days=draw.expovariate(1 / pace) + 0.5)
     contacts, consents = [], []
-    for customer in range(CUSTOMERS):
+    for customer in range(customers):
         reference = f"K{customer:04}"
         contacts.append((f"ola{customer}@example.com", "PL", "Ola", f"Nowak{customer}", reference, f"C{customer}"))
         if customer % every_consenting == 0:

