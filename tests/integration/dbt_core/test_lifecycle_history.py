@@ -108,7 +108,7 @@ class Marts:
             " f_score integer, m_score integer, rfm_segment varchar, value_tier varchar, is_high_average_order boolean,"
             " fit_version bigint)",
             "staging.stg_ml__scores (model varchar, model_version varchar, customer_id varchar, as_of timestamp,"
-            " score double, label varchar)",
+            " score double, low double, high double, label varchar, reason_1 varchar, reason_2 varchar, reason_3 varchar)",
             f"features.feat_customers ({features})",
         ):
             self.connection.execute(f"create table {table}")
