@@ -210,7 +210,7 @@ def refuse_leaks(
     newest = read_known(
         connection, model.features, LEAK_DAYS, "outcome.bought", where, [closed], rows_max=LEAK_ROWS
     )  # fmt: skip
-    aged = leaks.suspects(newest, model.features)
+    aged = leaks.suspects(newest, model.features, model.baseline[0])
     named = {suspect.feature for suspect in aged}
     others = [feature for feature in model.features if feature not in named]
     if found := (*aged, *leaks.tell_tales(known, others)):

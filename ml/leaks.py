@@ -4,6 +4,10 @@ What a feature knew of the past, it still knows a month later, only less well: o
 as_of predicted a purchase within 30 days by more than .073 AUC better than the same feature 28 days older. A feature
 computed a month late jumped by .11 to .33. A feature that repeats the outcome itself is caught by being too good.
 
+How fast honest features grow old depends on the business: where people buy every other week and then leave for good,
+recency lost .13 in four weeks, and all that counts the last month with it. So where recency loses more than honest features
+did on both samples, the others may lose as much more; recency itself is suspect only by being too good.
+
 This is a guard on what is trained, for leaks of weeks. Leaks of any size are the poison test's, which changes what
 became known after as_of and compares features to the byte.
 """
@@ -22,7 +26,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 JUMP = 0.10
-"""AUC that a feature may lose by being one anchor (four weeks) older."""
+"""AUC that a feature may lose by being one anchor (four weeks) older, where recency loses no more than `ORDINARY`."""
+
+ORDINARY = 0.073
+"""The most that an honest feature lost on both samples."""
 
 TOO_GOOD = 0.97
 """AUC that no feature reaches by itself. Recency reached .88 for a purchase within 30 days."""
@@ -40,12 +47,13 @@ class Suspect:
     older_auc: float
 
 
-def suspects(frame: pd.DataFrame, features: Sequence[str]) -> tuple[Suspect, ...]:
+def suspects(frame: pd.DataFrame, features: Sequence[str], recency: str) -> tuple[Suspect, ...]:
     """Features that look as if they had been computed after as_of.
 
     Args:
         frame: customer_id, as_of_on, outcome (a purchase within 30 days: with longer horizons leaks and honest features
             grow old alike) and the features, for several anchors in steps of four weeks.
+        recency: the feature by whose ageing that of the others is measured.
 
     Returns:
         The suspects, worst first. None where too few customers are in two successive anchors.
@@ -67,12 +75,16 @@ def suspects(frame: pd.DataFrame, features: Sequence[str]) -> tuple[Suspect, ...
                 for name in (feature, f"{feature}__older")
             )
             figures[feature].append((newer, older))
-    found = []
-    for feature, pairs in figures.items():
-        if pairs:
-            newer, older = (float(value) for value in np.mean(pairs, axis=0))
-            if newer > TOO_GOOD or newer - older > JUMP:
-                found.append(Suspect(feature, newer, older))
+    means = {
+        feature: tuple(float(value) for value in np.mean(pairs, axis=0)) for feature, pairs in figures.items() if pairs
+    }
+    lost = means[recency][0] - means[recency][1] if recency in means else 0.0
+    allowed = JUMP + max(0.0, lost - ORDINARY)
+    found = [
+        Suspect(feature, newer, older)
+        for feature, (newer, older) in means.items()
+        if newer > TOO_GOOD or (feature != recency and newer - older > allowed)
+    ]
     return tuple(sorted(found, key=lambda suspect: (suspect.older_auc - suspect.auc, suspect.feature)))
 
 

@@ -41,7 +41,23 @@ def features_at(orders: pd.DataFrame, late_days: int = 0) -> pd.DataFrame:
 
 
 def test_features_of_the_past_are_no_suspects(orders):
-    assert leaks.suspects(features_at(orders), ["age_days", "orders", "orders_30"]) == ()
+    assert leaks.suspects(features_at(orders), ["age_days", "orders", "orders_30"], "age_days") == ()
+
+
+def test_where_people_buy_often_and_leave_for_good_honest_features_grow_old_fast_and_are_no_suspects():
+    generator = np.random.default_rng(1)
+    rows = []
+    for customer in range(3_000):
+        gone, day = generator.uniform(100, 400), generator.uniform(0, 20)
+        while day < gone:
+            rows.append((customer, int(day)))
+            day += generator.exponential(15)
+    frame = features_at(pd.DataFrame(rows, columns=["customer_id", "day"]))
+    frame = frame[frame["age_days"] <= 60]
+    features = ["age_days", "orders", "orders_30"]
+    by_a_pace_of_none = leaks.suspects(frame.assign(still=1.0), [*features, "still"], "still")
+    assert {suspect.feature for suspect in by_a_pace_of_none} == {"age_days", "orders_30"}
+    assert leaks.suspects(frame, features, "age_days") == ()
 
 
 @pytest.mark.parametrize("feature", ["age_days", "orders_30"])
@@ -49,7 +65,7 @@ def test_a_feature_computed_a_month_late_is_one(orders, feature):
     late = features_at(orders, late_days=28).set_index(["customer_id", "as_of_on"])[feature].rename("leaked")
     frame = features_at(orders).join(late, on=["customer_id", "as_of_on"])
 
-    found = leaks.suspects(frame, ["age_days", "orders_30", "leaked"])
+    found = leaks.suspects(frame, ["age_days", "orders_30", "leaked"], "age_days")
 
     assert [suspect.feature for suspect in found] == ["leaked"]
     assert found[0].auc > found[0].older_auc
@@ -59,14 +75,14 @@ def test_the_outcome_itself_is_one(orders):
     frame = features_at(orders)
     frame["leaked"] = frame["outcome"] * 3.5
 
-    assert [suspect.feature for suspect in leaks.suspects(frame, ["age_days", "leaked"])] == ["leaked"]
+    assert [suspect.feature for suspect in leaks.suspects(frame, ["age_days", "leaked"], "age_days")] == ["leaked"]
 
 
 def test_few_customers_raise_no_suspicion(orders):
     frame = features_at(orders[orders["customer_id"] < 30])
     frame["leaked"] = frame["outcome"] * 1.0
 
-    assert leaks.suspects(frame, ["leaked"]) == ()
+    assert leaks.suspects(frame, ["leaked"], "age_days") == ()
 
 
 def test_a_leak_of_half_a_year_which_hardly_grows_old_is_told_by_being_too_good(orders):
@@ -79,7 +95,7 @@ def test_a_leak_of_half_a_year_which_hardly_grows_old_is_told_by_being_too_good(
 
     own = frame.assign(outcome=frame["leaked"] > 0)
 
-    assert leaks.suspects(frame, ["leaked"]) == (), "hardly older within four weeks"
+    assert leaks.suspects(frame, ["leaked"], "age_days") == (), "hardly older within four weeks"
     assert [suspect.feature for suspect in leaks.tell_tales(own, ["age_days", "orders_30", "leaked"])] == ["leaked"]
 
 
