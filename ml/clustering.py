@@ -86,7 +86,7 @@ class Partition:
         """The group of each point."""
         from sklearn.metrics import pairwise_distances_argmin
 
-        return self.groups[pairwise_distances_argmin(points, self.places)]  # type: ignore[no-any-return]
+        return self.groups[pairwise_distances_argmin(points, self.places)]  # type: ignore[no-any-return]  # scikit-learn has no types
 
 
 @dataclass(frozen=True)

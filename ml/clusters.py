@@ -36,7 +36,7 @@ from ml.drift import reference_of
 from ml.features import ROWS_MAX, informative, signed_log
 from ml.model import Contest, Evaluation, Finding, FollowUp, Refused, Scored, Table, Trained
 from ml.registry import label_of
-from ml.scores import has_scores, scores_of
+from ml.scores import can_read_back, scores_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -646,7 +646,7 @@ def earlier_scores(
     """
     import pandas as pd
 
-    if not has_scores(connection):
+    if not can_read_back(connection):
         return None, None
     rows = connection.execute(
         "select max(as_of), max(score) from staging.stg_ml__scores where model = 'clusters' and as_of < ?", [as_of]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ml import lifetime_evaluation as evaluation
 from ml.features import ROWS_MAX
 from ml.model import Contest, Evaluation, Finding, FollowUp, Refused, Scored, Table, Trained
+from ml.scores import can_read_back, scores_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -393,7 +394,7 @@ class LifetimeModel:
 
     def follow_up(self, connection: duckdb.DuckDBPyConnection, as_of: datetime) -> FollowUp:
         """What was expected against what came, of the newest scores of each horizon that has passed."""
-        rows = _followed(connection, self.name) if _has_values(connection) else []
+        rows = _followed(connection, self.name) if can_read_back(connection, "lifetime_values") else []
         if not rows:
             return FollowUp()
         table = Table(
@@ -648,7 +649,6 @@ def _weekly_expected(method: PurchasesAndSpend, judged: _Instant, weeks: int) ->
 
 def _score_rows(frame: pd.DataFrame, year: Values, method: Method) -> Any:
     from ml.lifetime_methods import PurchasesAndSpend
-    from ml.scores import scores_of
 
     return scores_of(
         frame["customer_id"].tolist(),
@@ -804,15 +804,6 @@ def _value_table(values: Mapping[int, Values], estimator: LifetimeEstimator) -> 
 
 
 # --- Following up -----------------------------------------------------------------------------------------------------
-
-
-def _has_values(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether values of an earlier refresh can be read back."""
-    rows = connection.execute(
-        "select count(*) from information_schema.tables"
-        " where table_schema = 'staging' and table_name = 'stg_ml__lifetime_values'"
-    ).fetchall()
-    return bool(rows[0][0])
 
 
 def _followed(

@@ -143,11 +143,11 @@ def write_tables(home: Home, version: Version, as_of: datetime, tables: Mapping[
     return paths
 
 
-def has_scores(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether scores of an earlier refresh can be read back: dbt makes their view after the first ones are written."""
+def can_read_back(connection: duckdb.DuckDBPyConnection, table: str = "scores") -> bool:
+    """Whether one of `TABLES`, as an earlier refresh wrote it, can be read: dbt makes its view after the first writing."""
     rows = connection.execute(
-        "select count(*) from information_schema.tables"
-        " where table_schema = 'staging' and table_name = 'stg_ml__scores'"
+        "select count(*) from information_schema.tables where table_schema = 'staging' and table_name = ?",
+        [f"stg_ml__{table}"],
     ).fetchall()
     return bool(rows[0][0])
 

@@ -15,7 +15,7 @@ from ml.features import current_as_of, nobody_to_profile
 from ml.model import Evaluation, Finding, FollowUp, Model, Refused, Scored
 from ml.promotion import Decision, decide
 from ml.registry import Card, Registry, Version, libraries, one_thread
-from ml.scores import has_scores, newest_scores, write_tables
+from ml.scores import can_read_back, newest_scores, write_tables
 
 if TYPE_CHECKING:
     import duckdb
@@ -76,14 +76,19 @@ def train(model: Model, connection: duckdb.DuckDBPyConnection, registry: Registr
             if version.label == trained.label:
                 said = f"version {version.number} was trained on the same rows in the same way"
                 return Training(model.name, version, trained.evaluation, Decision(False, said))
-    comparison, unusable = None, None
+    comparison, unusable, fault = None, None, None
     if champion is not None:
         try:
             with one_thread():
                 comparison = trained.against(registry.load(champion))
         except (ModelError, Refused) as reason:
             unusable = str(reason)
-    decision = decide(trained.evaluation.baseline, comparison, unusable, is_first=champion is None)
+        except Exception as error:
+            fault = _failed(model, error)
+    if fault is not None:
+        decision = Decision(False, f"not compared with the champion: {fault}")
+    else:
+        decision = decide(trained.evaluation.baseline, comparison, unusable, is_first=champion is None)
     card = Card(
         model.name,
         trained.label,
@@ -111,12 +116,13 @@ def score(model: Model, connection: duckdb.DuckDBPyConnection, home: Home, regis
     try:
         with one_thread():
             scored = model.score(registry.load(champion), connection, as_of)
+        drifts = tuple(measure(champion.card.reference, scored.frame))
     except (ModelError, Refused) as reason:
         return unscored(home, model.name, as_of, str(reason), champion)
     except Exception as error:
         return unscored(home, model.name, as_of, _failed(model, error), champion)
     write_tables(home, champion, as_of, scored.tables)
-    return Scoring(model.name, as_of, champion, scored, drifts=tuple(measure(champion.card.reference, scored.frame)))
+    return Scoring(model.name, as_of, champion, scored, drifts=drifts)
 
 
 def watch(model: Model, connection: duckdb.DuckDBPyConnection, scoring: Scoring) -> tuple[list[Finding], FollowUp]:
@@ -126,11 +132,13 @@ def watch(model: Model, connection: duckdb.DuckDBPyConnection, scoring: Scoring)
         One finding per check of `checks_of`, and how earlier scores did.
     """
     followed = FollowUp()
-    if has_scores(connection):
+    if can_read_back(connection):
         try:
             followed = model.follow_up(connection, scoring.as_of)
         except Refused as reason:
             _LOG.warning("earlier scores of %s can't be judged: %s", model.name, reason)
+        except Exception as error:
+            _failed(model, error)
     return findings_of(model, scoring, followed), followed
 
 

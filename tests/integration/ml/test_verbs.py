@@ -35,6 +35,7 @@ class Means:
     champion_contest: Contest = WELL
     refusal: str | None = None
     fault: Exception | None = None
+    later_fault: Exception | None = None
     finding: Finding | None = None
     seen: list[Any] = field(default_factory=list)
 
@@ -54,6 +55,8 @@ class Means:
 
         def against(estimator: Any) -> Contest:
             self.seen.append(estimator)
+            if self.later_fault:
+                raise self.later_fault
             return self.champion_contest
 
         return Trained(
@@ -75,6 +78,8 @@ class Means:
         return Scored({"scores": scores_of(frame["customer_id"].tolist(), scores)}, frame)
 
     def follow_up(self, connection: duckdb.DuckDBPyConnection, as_of: datetime) -> FollowUp:
+        if self.later_fault:
+            raise self.later_fault
         return FollowUp((self.finding,) if self.finding else ())
 
     def _fail(self) -> None:
@@ -275,6 +280,23 @@ def test_earlier_scores_are_judged_once_they_can_be_read(
     connection.execute("create table staging.stg_ml__scores (model varchar)")
     findings, _ = verbs.watch(model, connection, scoring)
     assert model.finding in findings
+
+
+def test_a_fault_in_judging_earlier_scores_or_the_champion_stops_nothing(
+    home: Home, registry: Registry, connection: duckdb.DuckDBPyConnection
+) -> None:
+    verbs.train(Means(), connection, registry)
+    older(connection)
+    faulty = Means(later_fault=FloatingPointError("of c001"))
+    training = verbs.train(faulty, connection, registry)
+    assert training.decision.reason.startswith("not compared with the champion: it failed with FloatingPointError")
+    assert training.version is not None
+    assert training.version.role == "challenger"
+    connection.execute("create schema staging")
+    connection.execute("create table staging.stg_ml__scores (model varchar)")
+    scoring = verbs.score(faulty, connection, home, registry)
+    findings, _ = verbs.watch(faulty, connection, scoring)
+    assert [finding.check for finding in findings] == ["scored", "drift", "coverage"]
 
 
 def test_the_report_shows_champion_and_challenger_with_tables_pictures_and_what_is_watched(
