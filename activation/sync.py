@@ -21,7 +21,6 @@ from activation.platform import FieldType, Key
 from core.errors import PlanError
 from core.settings import Settings
 
-
 FOLDER = Path(__file__).with_name("syncs")
 # Columns of sync_profiles that are keys and no fields, though the address may be mapped where a platform has a field for it.
 KEYS = ("email", "customer_id", "segments")

@@ -84,15 +84,11 @@ class _Pace:
         self._grow_at = float("-inf")
 
     def take(self, now: float) -> float:
-        if self.rate is None:
-            pause = self._next - now
-            return max(0.0, pause)
-        if self._published is None or self.rate < self._published:
-            self._grow(now)
-        if self.rate is None:
+        rate = self.rate = self._grown(now)
+        if rate is None:
             return max(0.0, self._next - now)
         at = max(self._next, now - 0.1)
-        self._next = at + 1.0 / self.rate
+        self._next = at + 1.0 / rate
         return at - now
 
     def slow_down(self, now: float, retry_after: float | None) -> None:
@@ -107,15 +103,15 @@ class _Pace:
         if remaining <= 0 and 0 < reset <= 120:
             self._next = max(self._next, now + reset)
 
-    def _grow(self, now: float) -> None:
-        if now < self._grow_at or self.rate is None:
-            return
+    def _grown(self, now: float) -> float | None:
+        """The rate after what has passed without a 429; None once an unpublished one has grown past all need."""
+        if self.rate is None or self.rate == self._published or now < self._grow_at:
+            return self.rate
         self._grow_at = now + self._window
-        self.rate *= 1.1
+        grown = self.rate * 1.1
         if self._published is not None:
-            self.rate = min(self.rate, self._published)
-        elif self.rate > 200:
-            self.rate = None
+            return min(grown, self._published)
+        return grown if grown <= 200 else None
 
 
 def _remaining(headers: Mapping[str, str]) -> tuple[float, float] | None:
