@@ -231,6 +231,15 @@ def key_sql(kind: Key, email: str = "email", customer_id: str = "customer_id") -
     return f"md5(lower({email}))" if kind == "email" else customer_id
 
 
+def json_value(kind: FieldType, value: str | None) -> str | int | float | bool | None:
+    """A field's value as JSON has it; None, which clears, stays None."""
+    if value is None or kind in ("text", "date"):
+        return value
+    if kind == "boolean":
+        return value == "true"
+    return float(value) if any(mark in value for mark in ".eE") else int(value)
+
+
 @cache
 def platforms() -> dict[str, type[Connector]]:
     """Every connector by its platform's name: one for each module of `activation.connectors`."""

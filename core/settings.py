@@ -6,7 +6,7 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -16,6 +16,8 @@ from core.errors import SettingsError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "MAILWRIGHT_"
+
+SomeSettings = TypeVar("SomeSettings", bound=BaseSettings)
 
 
 class Settings(BaseSettings):
@@ -102,11 +104,28 @@ def load_settings() -> Settings:
     Raises:
         SettingsError: names the variable and what is wrong with it; never shows a secret's value.
     """
+    return read_environment(Settings)
+
+
+def read_environment(model: type[SomeSettings]) -> SomeSettings:
+    """Read the variables of a settings model from the environment.
+
+    Raises:
+        SettingsError: names the variable and what is wrong with it; never shows a secret's value.
+    """
     try:
-        return Settings()
+        return model()
     except ValidationError as error:
+        prefix = model.model_config.get("env_prefix", PREFIX)
         lines = []
         for problem in error.errors():
-            variable = PREFIX + str(problem["loc"][0]).upper()
-            lines.append(f"{variable}: {problem['msg'].removeprefix('Value error, ')}")
+            variable = prefix + str(problem["loc"][0]).upper()
+            said = "is needed too" if problem["type"] == "missing" else problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{variable}: {said}")
         raise SettingsError("; ".join(lines)) from None
+
+
+def is_set(model: type[BaseSettings]) -> bool:
+    """Whether the environment has any variable of a settings model."""
+    prefix = model.model_config.get("env_prefix", PREFIX)
+    return any(os.environ.get(prefix + name.upper()) for name in model.model_fields)
