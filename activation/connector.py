@@ -220,6 +220,13 @@ class Connector(ABC):
         """Everybody who is there, read page by page; only where the platform `can_read`."""
         raise NotImplementedError(f"{self.platform.title} can't be read")
 
+    def members_among(self, keys: Collection[str]) -> Iterator[Member]:
+        """What can be read, given the keys that the ledger has or a first plan wants.
+
+        Everybody where the platform lists its members; else those of `keys` who are there.
+        """
+        return self.members()
+
 
 def key_of(kind: Key, email: str, customer_id: str) -> str:
     """The ledger's key of a contact: hexadecimal digits."""

@@ -52,12 +52,14 @@ class Limit:
         batch: contacts in one call.
         calls: calls in `seconds`, as published; None where nothing is published.
         body_bytes: size of one call's body; None where nothing is published.
+        burst: calls in any one second, where that is published beside a longer window. Evenly paced calls stay below it.
     """
 
     batch: int = 1
     calls: int | None = None
     seconds: float = 1.0
     body_bytes: int | None = None
+    burst: int | None = None
 
     @property
     def contacts_per_second(self) -> float | None:
@@ -103,6 +105,7 @@ class Platform:
         consent_form: how consent and refusal are written there, for people.
         statuses: HTTP status to action where this platform differs from `STATUSES`.
         can_read: whether its members can be read back, for the first baseline and for reconciling.
+        lists_members: whether it names everybody who is there; else it tells only of contacts that are asked for by key.
         can_unsubscribe_by_key: whether a refusal can be told of somebody whose address is not known any more.
         points_per_change: billable points for each field or membership attribute written; 0 where nothing is charged.
         is_middleware: passes on to other platforms, and says only that it took a record in.
@@ -123,6 +126,7 @@ class Platform:
     most_tags: int | None = None
     statuses: Mapping[int, Action] = field(default_factory=dict)
     can_read: bool = True
+    lists_members: bool = True
     can_unsubscribe_by_key: bool = True
     points_per_change: int = 0
     is_middleware: bool = False
