@@ -1,7 +1,8 @@
 """Who must not be mailed, read straight from the lake, so that a refusal binds as soon as it is delivered.
 
 The release already leaves out whoever had refused when it was computed. This is the second look, beyond the clock,
-taken when planning and again before each batch: it may only take people away.
+taken when planning and again before each batch: it may only take people away. It needs no release: then nothing is known
+of customers, and contacts and addresses are all that a refusal can bind.
 
 - Unsubscribe, complaint, objection, legal suppression, erasure: bind the person, that is every address of the
   customers whom the release knows by the contact or contact point that it came by, or knew as one with them when it was
@@ -16,8 +17,12 @@ both find the same.
 
 from __future__ import annotations
 
+import os
 import threading
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +43,10 @@ PUSHED = frozenset({"unsubscribe", "complaint", "objection", "legal", "erasure"}
 
 # The gravest first: which one an address is said to have. Lower-case words, so safe inside SQL.
 _GRAVITY = ("erasure", "legal", "complaint", "objection", "unsubscribe", "hard_bounce", "expired")
+
+
+# A folder's time is trusted when it lies this far back: file systems tell times in steps of some milliseconds.
+_SETTLED_NS = 2_000_000_000
 
 
 def _email(table: str) -> str:
@@ -308,12 +317,15 @@ last_grants as (
     from grants
     where
         known_at < $as_of
-        and (is_confirmed or email not in (select email from addresses where needs_double_opt_in))
+        and (
+            is_confirmed
+            or ($countries_known and email not in (select email from addresses where needs_double_opt_in))
+        )
     group by email
 ),
 
 standing as (
-    select bound.email, refused.kind
+    select bound.email, refused.kind, refused.known_at
     from bound
     inner join refused on bound.event = refused.event
     left join last_grants on bound.email = last_grants.email
@@ -323,10 +335,13 @@ standing as (
         or refused.refused_at is null
         or last_grants.granted_at <= refused.refused_at
     union all
-    select email, suppression_type from suppressed
+    select email, suppression_type, null from suppressed
 )
 
-select email, arg_min(kind, list_position({list(_GRAVITY)}, kind)) as kind
+select
+    email,
+    arg_min(kind, list_position({list(_GRAVITY)}, kind)) as kind,
+    min(known_at) filter (where kind in {tuple(sorted(PUSHED))}) as known_at
 from standing
 group by email
 """
@@ -352,9 +367,16 @@ _RELEASED = {
 
 @dataclass(frozen=True)
 class Refusals:
-    """Normalised addresses that must not be mailed, each with the gravest kind of its refusals."""
+    """Normalised addresses that must not be mailed.
+
+    Attributes:
+        kinds: the gravest kind of each one's refusals.
+        known_at: when the first of its refusals that are told to platforms was delivered, naive UTC; absent where only a
+            release says that there is one.
+    """
 
     kinds: dict[str, str] = field(repr=False)
+    known_at: Mapping[str, datetime] = field(repr=False, default_factory=dict)
 
     def __contains__(self, email: object) -> bool:
         return email in self.kinds
@@ -363,12 +385,24 @@ class Refusals:
         return len(self.kinds)
 
 
-def refusals(settings: Settings, home: Home, release: Release, *, lake_only: bool = False) -> Refusals:
+def refusals(
+    settings: Settings,
+    home: Home,
+    release: Release | None,
+    *,
+    lake_only: bool = False,
+    as_of: datetime | None = None,
+) -> Refusals:
     """Read every refusal in the lake, whatever its date, for the customers of a release.
+
+    Without a release a refusal binds the addresses of the contact and contact point that it came by; only a confirmed
+    consent lifts it, as nobody knows in which countries that is needed.
 
     Args:
         lake_only: leave out those that the release itself says stand, which are found by its models.
+        as_of: where there is no release, the bound on the consents that count; without it none does.
     """
+    bound = release.as_of if release is not None else as_of or datetime(1900, 1, 1, tzinfo=UTC)
     with in_memory(settings) as connection:
         connection.execute(_MACROS)
         for source, table in TABLES:
@@ -384,37 +418,70 @@ def refusals(settings: Settings, home: Home, release: Release, *, lake_only: boo
         if lake_only:
             connection.execute("delete from suppressed")
         _read_contact_points(connection, home)
-        as_of = release.as_of.replace(tzinfo=None)
-        return Refusals(dict(connection.execute(_REFUSALS, {"as_of": as_of}).fetchall()))
+        rows = connection.execute(
+            _REFUSALS,
+            {"as_of": bound.astimezone(UTC).replace(tzinfo=None), "countries_known": release is not None},
+        ).fetchall()
+        return Refusals(
+            {email: kind for email, kind, _ in rows},
+            {email: known_at for email, _, known_at in rows if known_at is not None},
+        )
 
 
 class Gate:
-    """The refusals of now: read again whenever a delivery has changed one of the lake's tables. Safe for threads."""
+    """The refusals of now: read again whenever a delivery has changed one of the lake's tables. Safe for threads.
 
-    def __init__(self, settings: Settings, home: Home, release: Release) -> None:
+    Args:
+        as_of: as for `refusals`, where there is no release.
+    """
+
+    def __init__(self, settings: Settings, home: Home, release: Release | None, as_of: datetime | None = None) -> None:
         self._settings = settings
         self._home = home
         self._release = release
+        self._as_of = as_of
         self._lock = threading.Lock()
+        self._folders: tuple[int, ...] | None = None
         self._seen: tuple[tuple[str, int, int], ...] | None = None
         self._refusals = Refusals({})
 
     def refusals(self) -> Refusals:
         """Refusals as delivered up to this moment."""
         with self._lock:
-            now = self._fingerprint()
-            if now != self._seen:
-                self._refusals = refusals(self._settings, self._home, self._release)
-                self._seen = now
+            folders = self._changed_at()
+            if folders is None or folders != self._folders:
+                # Looked at before the files are, so that what comes in between is seen the next time.
+                self._folders = folders
+                now = self._fingerprint()
+                if now != self._seen:
+                    self._refusals = refusals(self._settings, self._home, self._release, as_of=self._as_of)
+                    self._seen = now
             return self._refusals
+
+    def _changed_at(self) -> tuple[int, ...] | None:
+        """When the tables' folders changed last; None while that is so recent that another change may look the same.
+
+        With a year of daily deliveries, looking at every file before every call would take longer than the call.
+        """
+        changed = []
+        for source, table in TABLES:
+            try:
+                changed.append(self._home.accepted(source, table).stat().st_mtime_ns)
+            except FileNotFoundError:
+                changed.append(0)
+        return tuple(changed) if max(changed) < time.time_ns() - _SETTLED_NS else None
 
     def _fingerprint(self) -> tuple[tuple[str, int, int], ...]:
         # Accepted files are replaced by rename, never edited: name, size and time tell a new one.
         found = []
         for source, table in TABLES:
-            for path in self._home.accepted(source, table).glob("*.parquet"):
-                stat = path.stat()
-                found.append((f"{source}/{table}/{path.name}", stat.st_size, stat.st_mtime_ns))
+            folder = self._home.accepted(source, table)
+            if not folder.exists():
+                continue
+            for entry in os.scandir(folder):
+                if entry.name.endswith(".parquet"):
+                    stat = entry.stat()
+                    found.append((f"{source}/{table}/{entry.name}", stat.st_size, stat.st_mtime_ns))
         return tuple(sorted(found))
 
 
@@ -430,13 +497,12 @@ def _create_view(connection: duckdb.DuckDBPyConnection, home: Home, source: str,
     connection.execute(f"create view {source}_{table} as from {source}_{table}_typed{more}")
 
 
-def _read_release(connection: duckdb.DuckDBPyConnection, release: Release) -> None:
+def _read_release(connection: duckdb.DuckDBPyConnection, release: Release | None) -> None:
     for table, columns in _RELEASED.items():
         connection.execute(f"create table {table} ({columns})")
-        file = release.file(table)
-        if file.exists():
-            connection.execute(f"insert into {table} by name from read_parquet('{_quoted(file)}')")
-    if not release.file("bindings").exists():
+        if release is not None and release.file(table).exists():
+            connection.execute(f"insert into {table} by name from read_parquet('{_quoted(release.file(table))}')")
+    if release is not None and not release.file("bindings").exists():
         connection.execute(
             "insert into bindings select key_of('any|email|' || email), customer_id, null from addresses"
             " where customer_id is not null"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -171,9 +172,9 @@ def test_the_gate_sees_a_delivery_at_once_and_reads_no_more_than_needed(
     reads: list[int] = []
     real = consent.refusals
 
-    def counted(*said: Any) -> Any:
+    def counted(*said: Any, **options: Any) -> Any:
         reads.append(1)
-        return real(*said)
+        return real(*said, **options)
 
     monkeypatch.setattr(consent, "refusals", counted)
     gate = Gate(released.settings, released.home, newest)
@@ -183,6 +184,43 @@ def test_the_gate_sees_a_delivery_at_once_and_reads_no_more_than_needed(
     released.refuse(ADA)
     assert ADA in gate.refusals()
     assert len(reads) == 2
+    for source, table in consent.TABLES:
+        if (folder := released.home.accepted(source, table)).exists():
+            os.utime(folder, (1, 1))  # an hour later, so to say
+    assert ADA in gate.refusals()
+    monkeypatch.setattr(
+        Gate, "_fingerprint", lambda gate: pytest.fail("files were looked at, though no folder changed")
+    )
+    assert ADA in gate.refusals()
+    assert len(reads) == 2
+
+
+def test_without_a_release_a_refusal_binds_its_address_and_its_contact(world: World) -> None:
+    world.deliver(
+        "crm", "contacts", [{"contact_id": "ada", "email": ADA}, {"contact_id": "ada", "email": "a2@example.com"}]
+    )
+    world.deliver("crm", "consents", [event(contact_id="ada")])
+    world.refuse("Bob@Example.com")
+    found = refusals(world.settings, world.home, None)
+    assert found.kinds == {ADA: "unsubscribe", "a2@example.com": "unsubscribe", "bob@example.com": "unsubscribe"}
+    assert set(found.known_at) == set(found.kinds)
+
+
+@pytest.mark.parametrize(("state", "lifts"), [("confirmed", True), ("granted", False)])
+def test_without_a_release_only_a_confirmed_consent_lifts_a_refusal(world: World, state: str, lifts: bool) -> None:
+    world.deliver("crm", "consents", [event(), event(state, BEFORE + timedelta(days=1))])
+    found = refusals(world.settings, world.home, None, as_of=BEFORE + timedelta(days=60))
+    assert (ADA not in found) is lifts
+    assert ADA in refusals(world.settings, world.home, None)
+
+
+def test_a_refusal_is_known_since_its_delivery(released: World) -> None:
+    from activation import releases
+
+    late = AS_OF + timedelta(days=3)
+    released.deliver("crm", "consents", [event()], received_at=late)
+    found = refusals(released.settings, released.home, releases.latest(released.home))
+    assert found.known_at[ADA] == naive(late)
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
