@@ -6,6 +6,7 @@ again first. A call that carries nobody (reading, setting up, polling a job) may
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -240,6 +241,8 @@ class Api:
         if self._client is None:
             with self._lock:
                 if self._client is None:
+                    # It logs whole addresses of requests, and a platform may be asked for people by query.
+                    logging.getLogger("httpx").setLevel(logging.WARNING)
                     base_url = self._base_url if isinstance(self._base_url, str) else self._base_url()
                     connections = self._platform.connections
                     self._client = httpx.Client(
