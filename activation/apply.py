@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from activation import releases
 from activation.consent import Gate
 from activation.destination import Answer, Contact, Destination, RefusedError, Rejection, TryAgainError, connect, redact
-from activation.ledger import UNSUBSCRIBED, DeadLetter, Ledger, RequestMade
+from activation.old_ledger import UNSUBSCRIBED, DeadLetter, Ledger, RequestMade
 from activation.plan import Plan
 from core.errors import DestinationError, PlanError
 from core.home import Home

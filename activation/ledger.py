@@ -1,123 +1,150 @@
 """The ledger: what each destination has acknowledged. Keys and hashes by field, no payloads.
 
-A key is the platform's own (Mailchimp: the MD5 of the address), a field's hash is salted with that key. Whoever reads
-the ledger learns neither an address nor a value, and yet the next plan knows what would change.
+A key is the platform's own (the MD5 of the address, or the customer's id), a field's hash is salted with that key.
+Whoever reads the ledger learns neither an address nor a value, and yet the next plan knows what would change.
 """
 
 from __future__ import annotations
 
+import enum
+import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+import logging
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import (
-    Column,
-    DateTime,
-    Engine,
-    Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    and_,
-    bindparam,
-    create_engine,
-    delete,
-    event,
-    func,
-    insert,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Engine, and_, bindparam, case, delete, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 
-from core.errors import PlanError
+from activation import generations, ledger_database, sync_history
+from activation.connector import Member
+from activation.leases import Lease
+from activation.ledger_tables import (
+    FIELD_HASH_BYTES,
+    contacts,
+    dead_letters,
+    destinations,
+    layouts,
+    outcomes,
+    requests,
+    runs,
+    tags,
+)
+from core.errors import LedgerError, PlanError
 from core.home import Home
+from core.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SYNCED = "synced"
-UNSUBSCRIBED = "unsubscribed"
+_log = logging.getLogger(__name__)
 
-metadata = MetaData()
+REQUESTS_KEPT = 10_000
+_AT_ONCE = 5_000
+_READ_AT_ONCE = 50_000
 
-# One row per destination account: which plan moved it last, and how often it was moved.
-positions = Table(
-    "positions",
-    metadata,
-    Column("target", String, primary_key=True),
-    Column("revision", Integer, nullable=False),
-    Column("plan_hash", String),
-)
-contacts = Table(
-    "contacts",
-    metadata,
-    Column("target", String, primary_key=True),
-    Column("key", String, primary_key=True),
-    Column("state", String, nullable=False),
-    Column("content_hash", String, nullable=False),
-    Column("field_hashes", Text, nullable=False),
-    sqlite_with_rowid=False,
-)
-tags = Table(
-    "tags",
-    metadata,
-    Column("target", String, primary_key=True),
-    Column("tag", String, primary_key=True),
-    Column("key", String, primary_key=True),
-    sqlite_with_rowid=False,
-)
-runs = Table(
-    "runs",
-    metadata,
-    Column("run_id", Integer, primary_key=True),
-    Column("target", String, nullable=False, index=True),
-    Column("plan_hash", String, nullable=False),
-    Column("release", Integer, nullable=False),
-    Column("started_at", DateTime, nullable=False),
-    Column("ended_at", DateTime),
-    Column("outcome", String, nullable=False),
-    Column("counts", Text),
-)
-requests = Table(
-    "requests",
-    metadata,
-    Column("request_id", Integer, primary_key=True),
-    Column("run_id", Integer, nullable=False, index=True),
-    Column("sent_at", DateTime, nullable=False),
-    Column("method", String, nullable=False),
-    Column("route", String, nullable=False),
-    Column("rows", Integer, nullable=False),
-    Column("status", Integer),
-    Column("seconds", Float, nullable=False),
-    Column("problem", String),
-)
-dead_letters = Table(
-    "dead_letters",
-    metadata,
-    Column("dead_letter_id", Integer, primary_key=True),
-    Column("run_id", Integer, nullable=False, index=True),
-    Column("target", String, nullable=False, index=True),
-    Column("key", String, nullable=False),
-    Column("action", String, nullable=False),
-    Column("tag", String, nullable=False),
-    Column("content_hash", String, nullable=False),
-    Column("code", String, nullable=False),
-    Column("words", Text, nullable=False),
-    Column("at", DateTime, nullable=False),
-)
+
+class State(enum.IntEnum):
+    """How a contact stands at a destination. The numbers are in the ledger: none is ever given to another state.
+
+    Attributes:
+        SYNCED: we wrote it and that was acknowledged.
+        FOUND: it was there before us, and nothing of ours is acknowledged yet.
+        UNSUBSCRIBED: we told of a refusal, and that was acknowledged.
+        LEFT: unsubscribed, or bounced, over there.
+        ERASED: deleted for good.
+        ARCHIVED: taken out of the audience.
+    """
+
+    SYNCED = 1
+    FOUND = 2
+    UNSUBSCRIBED = 3
+    LEFT = 4
+    ERASED = 5
+    ARCHIVED = 6
+
+
+# Nothing that is written to a contact lifts one of these: only reading the destination does.
+REFUSED_STATES = frozenset({State.UNSUBSCRIBED, State.LEFT, State.ERASED})
+_GONE = frozenset({State.ERASED, State.ARCHIVED})
+# An acknowledgement settles the dead letters of these actions.
+_SETTLES = {
+    "create": ("create", "update"),
+    "update": ("create", "update"),
+    "tag_add": ("tag_add", "tag_remove"),
+    "tag_remove": ("tag_add", "tag_remove"),
+}
 
 
 @dataclass(frozen=True)
-class Position:
-    """Where a destination stands: how many plans have moved it, and which was the last."""
+class Standing:
+    """Where a destination stands.
+
+    Attributes:
+        revision: how many plans have moved it.
+        plan_hash, release: the last of them, and the release it was of.
+        is_new: no plan has moved it, and it was never read.
+        silent: why the next plan starts no automation; None where it may.
+        generation: how often the destination was moved, by the ledger and by the home.
+    """
 
     revision: int
     plan_hash: str | None
+    is_new: bool
+    silent: str | None
+    generation: int
+    release: int | None
+
+
+@dataclass(frozen=True)
+class Acknowledgement:
+    """What a destination acknowledged of one row. What is None leaves the ledger's row as it was.
+
+    Attributes:
+        action: the operation's.
+        content_hash, layout, field_hashes: of the content that is there from now on; given together.
+        add, remove: names of the tags that were put on and taken off.
+        new_key: the contact goes by this key from now on (action `rekey`). As hashes are salted with the key, a content
+            that is not given with it counts as unknown.
+    """
+
+    key: bytes
+    action: str
+    state: State | None = None
+    content_hash: bytes | None = None
+    layout: int | None = None
+    field_hashes: bytes | None = None
+    add: Collection[str] = ()
+    remove: Collection[str] = ()
+    new_key: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Withheld:
+    """A row that was not sent."""
+
+    key: bytes
+    action: str
+    tag: str
+    code: str
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """A row that the platform refused, with the platform's own words, free of personal data."""
+
+    key: bytes
+    action: str
+    tag: str
+    content_hash: bytes
+    code: str
+    words: str
 
 
 @dataclass(frozen=True)
@@ -133,28 +160,35 @@ class RequestMade:
     problem: str | None = None
 
 
-@dataclass(frozen=True)
-class DeadLetter:
-    """A row that the platform refused, with the platform's own words, free of personal data."""
+@dataclass
+class _Row:
+    """A contact's row while it is changed."""
 
-    key: str
-    action: str
-    tag: str
-    content_hash: str
-    code: str
-    words: str
+    state: State
+    content_hash: bytes = b""
+    layout: int | None = None
+    field_hashes: bytes = b""
+    tags: set[int] = field(default_factory=set)
+
+    def forget_content(self) -> None:
+        self.content_hash, self.layout, self.field_hashes = b"", None, b""
 
 
 class Ledger:
-    """The ledger of a home. To be used by one thread, as a context manager."""
+    """The ledger of a home: a SQLite file there, or the PostgreSQL database of the settings. A context manager.
 
-    def __init__(self, home: Home) -> None:
-        new = not home.ledger.exists()
-        if new:
-            home.ledger.touch(mode=0o600)
-        self._engine: Engine = create_engine(f"sqlite:///{home.ledger}")
-        event.listen(self._engine, "connect", _prepare_sqlite)
-        metadata.create_all(self._engine)
+    To be used by one thread. All instants are taken as UTC and kept without a zone.
+
+    Raises:
+        LedgerError: from every method: the database can't be read or written (a full disk, a lost connection).
+    """
+
+    def __init__(self, home: Home, settings: Settings) -> None:
+        self._home = home
+        self._engine: Engine = ledger_database.open_engine(home, settings)
+        self._writer = ledger_database.writing(self._engine)
+        self._leases: dict[str, Lease] = {}
+        self._buried: dict[int, set[bytes]] = {}
 
     def __enter__(self) -> Ledger:
         return self
@@ -166,181 +200,737 @@ class Ledger:
 
     # What is known.
 
-    def position(self, target: str) -> Position:
-        with self._engine.connect() as connection:
-            row = connection.execute(select(positions).where(positions.c.target == target)).one_or_none()
-        return Position(row.revision, row.plan_hash) if row else Position(0, None)
+    def standing(self, target: str, *, restored: bool = False) -> Standing:
+        """Where a destination stands.
 
-    def contacts(self, target: str) -> pa.Table:
-        """Acknowledged contacts: key, state, content_hash, field_hashes (a JSON object of field to hash)."""
-        c = contacts.c
-        return self._arrow(select(c.key, c.state, c.content_hash, c.field_hashes).where(c.target == target))
+        Args:
+            restored: an older ledger is taken as it is: for whoever is about to mend that.
 
-    def tags(self, target: str) -> pa.Table:
-        """Acknowledged tags: tag, key."""
-        return self._arrow(select(tags.c.tag, tags.c.key).where(tags.c.target == target))
+        Raises:
+            PlanError: this ledger is older than what the home remembers of it.
+        """
+        with self._reading() as connection:
+            row = _destination_row(connection, target)
+        if not restored:
+            self._refuse_older(target, row.generation if row else 0)
+        if row is None:
+            return Standing(0, None, True, "first", 0, None)
+        is_new = row.revision == 0 and row.read_at is None
+        return Standing(row.revision, row.plan_hash, is_new, row.silent, row.generation, row.release)
 
-    def rejected(self, target: str) -> pa.Table:
-        """Rows that the platform ever refused: action, key, tag, content_hash."""
-        c = dead_letters.c
-        return self._arrow(select(c.action, c.key, c.tag, c.content_hash).where(c.target == target).distinct())
+    def targets(self) -> list[str]:
+        """Every destination that there ever was."""
+        with self._reading() as connection:
+            return list(connection.execute(select(destinations.c.target).order_by(destinations.c.target)).scalars())
 
-    def rejected_in(self, target: str, plan_hash: str) -> pa.Table:
-        """Rows that the platform refused while one plan was applied: action, key, tag."""
-        c = dead_letters.c
+    def rows(self, target: str) -> pa.Table:
+        """All contacts: key, state, content_hash, layout (null where the content is unknown), tags (packed ids)."""
+        import pyarrow as pa
+
+        schema = pa.schema({
+            "key": pa.binary(), "state": pa.uint8(), "content_hash": pa.binary(), "layout": pa.int16(),
+            "tags": pa.binary(),
+        })  # fmt: skip
         return self._arrow(
-            select(c.action, c.key, c.tag)
-            .join_from(dead_letters, runs, runs.c.run_id == c.run_id)
-            .where(and_(c.target == target, runs.c.plan_hash == plan_hash))
-            .distinct()
+            f"select {', '.join(schema.names)} from contacts where destination_id = {{}}", target, schema
         )
 
+    def field_hashes(self, target: str, keys: Sequence[bytes] | None = None) -> pa.Table:
+        """Hashes by field of all contacts, or of some: key, layout, field_hashes (5 bytes a field, in layout order)."""
+        import pyarrow as pa
+
+        schema = pa.schema({"key": pa.binary(), "layout": pa.int16(), "field_hashes": pa.binary()})
+        if keys is None:
+            query = "select key, layout, field_hashes from contacts where destination_id = {} and layout is not null"
+            return self._arrow(query, target, schema)
+        c = contacts.c
+        some_of_them = select(c.key, c.layout, c.field_hashes).where(
+            c.destination_id == bindparam("of"), c.key.in_(bindparam("keys", expanding=True)), c.layout.is_not(None)
+        )
+        found: list[Any] = []
+        with self._reading() as connection:
+            destination = _destination_id(connection, target)
+            for some in _slices(keys):
+                found += _all(connection, some_of_them, {"of": destination, "keys": some})
+        columns = list(zip(*found, strict=True)) if found else [()] * len(schema)
+        return pa.table([pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema)
+
+    def states(self, target: str, keys: Sequence[bytes]) -> dict[bytes, State]:
+        """How some contacts stand, by key; without those that the ledger does not know."""
+        c = contacts.c
+        query = select(c.key, c.state).where(
+            c.destination_id == bindparam("of"), c.key.in_(bindparam("keys", expanding=True))
+        )
+        with self._reading() as connection:
+            destination = _destination_id(connection, target)
+            return {
+                bytes(key): State(state)
+                for some in _slices(keys)
+                for key, state in _all(connection, query, {"of": destination, "keys": some})
+            }
+
+    def layouts(self, target: str) -> dict[int, list[str]]:
+        """Names of fields, in the order of their hashes, by layout."""
+        query = select(layouts.c.layout, layouts.c.fields).where(layouts.c.destination_id == bindparam("of"))
+        with self._reading() as connection:
+            found = _all(connection, query, {"of": _destination_id(connection, target)})
+            return {layout: json.loads(fields) for layout, fields in found}
+
+    def layout_id(self, target: str, names: Sequence[str]) -> int:
+        """The layout of these fields in this order; made where there is none."""
+        said = json.dumps(list(names), ensure_ascii=False)
+        with self._writing() as connection:
+            destination = _destination_made(connection, target)
+            c = layouts.c
+            if known := _all(connection, select(c.layout).where(c.destination_id == destination, c.fields == said)):
+                return int(known[0].layout)
+            last = connection.execute(select(func.max(c.layout)).where(c.destination_id == destination)).scalar()
+            layout = int(last or 0) + 1
+            connection.execute(insert(layouts).values(destination_id=destination, layout=layout, fields=said))
+            return layout
+
+    def tags(self, target: str) -> dict[int, str]:
+        """Names of tags by id."""
+        with self._reading() as connection:
+            return {number: name for name, number in _tags(connection, _destination_id(connection, target)).items()}
+
+    def tag_ids(self, target: str, names: Collection[str]) -> dict[str, int]:
+        """Ids of these tags; made where there are none."""
+        with self._writing() as connection:
+            return _tag_ids(connection, _destination_made(connection, target), names)
+
+    def dead_letters(self, target: str) -> pa.Table:
+        """Rows that the platform refused and has not taken since: action, key, tag, content_hash."""
+        return self._letters(target, dead_letters.c.is_standing)
+
+    def rejected_in(self, target: str, plan_hash: str) -> pa.Table:
+        """Rows that the platform refused while one plan was applied, and has not taken since; columns as before."""
+        of_plan = select(runs.c.run_id).where(runs.c.plan_hash == plan_hash)
+        return self._letters(target, and_(dead_letters.c.is_standing, dead_letters.c.run_id.in_(of_plan)))
+
     def keys(self) -> pa.Table:
-        """Keys of contacts and tags that any destination has acknowledged: key."""
-        return self._arrow(select(contacts.c.key).union(select(tags.c.key)))
+        """Keys of contacts at any destination, in hexadecimal digits: key."""
+        import pyarrow as pa
+
+        with self._reading() as connection:
+            found = connection.execution_options(stream_results=True).exec_driver_sql("select key from contacts")
+            keys = {row[0].hex() for row in found}
+        return pa.table({"key": pa.array(sorted(keys), pa.string())})
 
     def bases(self) -> set[int]:
-        """Releases that the destinations stand at: of each one's last run."""
-        last = select(func.max(runs.c.run_id)).group_by(runs.c.target)
-        with self._engine.connect() as connection:
-            return set(connection.execute(select(runs.c.release).where(runs.c.run_id.in_(last))).scalars())
+        """Releases that the destinations stand at."""
+        c = destinations.c
+        with self._reading() as connection:
+            return set(connection.execute(select(c.release).where(c.release.is_not(None))).scalars())
 
     def counts(self, target: str) -> dict[str, int]:
-        """Acknowledged contacts by state, acknowledged tags, and dead letters: for `status`."""
-        with self._engine.connect() as connection:
-            states = connection.execute(
-                select(contacts.c.state, func.count()).where(contacts.c.target == target).group_by(contacts.c.state)
-            ).all()
-            tagged = connection.execute(select(func.count()).where(tags.c.target == target)).scalar_one()
-            dead = connection.execute(select(func.count()).where(dead_letters.c.target == target)).scalar_one()
-        return {**{str(row[0]): int(row[1]) for row in states}, "tags": tagged, "dead letters": dead}
+        """Contacts by state, tags that they have, and standing dead letters: for `status`."""
+        c, letters = contacts.c, dead_letters.c
+        with self._reading() as connection:
+            destination = _destination_id(connection, target)
+            states = _all(
+                connection,
+                select(c.state, func.count(), func.sum(func.length(c.tags)))
+                .where(c.destination_id == destination)
+                .group_by(c.state),
+            )
+            dead = connection.execute(
+                select(func.count()).where(letters.destination_id == destination, letters.is_standing)
+            ).scalar_one()
+        counted = {State(state).name.lower(): int(count) for state, count, _ in states}
+        return {**counted, "tags": sum(int(length) // 2 for _, _, length in states), "dead letters": dead}
 
-    def last_runs(self, limit: int = 10) -> list[dict[str, Any]]:
-        """The newest runs first, each as its row."""
-        with self._engine.connect() as connection:
-            rows = connection.execute(select(runs).order_by(runs.c.run_id.desc()).limit(limit)).mappings().all()
-        return [dict(row) for row in rows]
+    def last_runs(self, limit: int = 10, target: str | None = None) -> list[dict[str, Any]]:
+        """The newest runs first, of one destination or of all, each as its row with its target."""
+        query = (
+            select(runs, destinations.c.target)
+            .join_from(runs, destinations, runs.c.destination_id == destinations.c.destination_id)
+            .order_by(runs.c.run_id.desc())
+            .limit(limit)
+        )
+        if target is not None:
+            query = query.where(destinations.c.target == target)
+        with self._reading() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
 
-    def dead_letters(self, target: str, limit: int = 100) -> list[dict[str, Any]]:
-        """The newest dead letters first, each as its row."""
+    def newest_letters(self, target: str, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest dead letters first, standing or not, each as its row."""
         c = dead_letters.c
-        query = select(dead_letters).where(c.target == target).order_by(c.dead_letter_id.desc()).limit(limit)
-        with self._engine.connect() as connection:
-            return [dict(row) for row in connection.execute(query).mappings().all()]
+        query = select(dead_letters).order_by(c.dead_letter_id.desc()).limit(limit)
+        with self._reading() as connection:
+            query = query.where(c.destination_id == _destination_id(connection, target))
+            return [dict(row) for row in connection.execute(query).mappings()]
+
+    def last_requests(self, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest requests first, each as its row."""
+        query = select(requests).order_by(requests.c.request_id.desc()).limit(limit)
+        with self._reading() as connection:
+            return [dict(row) for row in connection.execute(query).mappings()]
 
     # A run.
 
-    def begin(self, target: str, plan_hash: str, base_revision: int, release: int, at: datetime) -> int:
-        """Move the destination on to a plan, or go on with the plan that moved it last. Returns the run's id.
+    @contextmanager
+    def lease(self, target: str, holder: str) -> Iterator[None]:
+        """Have the destination alone; `holder` says to others what is at work. One lease of a name at a time.
 
         Raises:
-            PlanError: another plan moved the destination since this one was made.
+            PlanError: another process has it; names it.
         """
-        with self._engine.begin() as connection:
-            row = connection.execute(select(positions).where(positions.c.target == target)).one_or_none()
-            now = Position(row.revision, row.plan_hash) if row else Position(0, None)
-            if now.revision == base_revision:
-                connection.execute(delete(positions).where(positions.c.target == target))
-                connection.execute(
-                    insert(positions).values(target=target, revision=base_revision + 1, plan_hash=plan_hash)
-                )
-            elif now != Position(base_revision + 1, plan_hash):
+        lease = Lease(self._writer, target, holder)
+        with _as_ledger_error():
+            lease.take()
+        self._leases[target] = lease
+        try:
+            yield
+        finally:
+            del self._leases[target]
+            with _as_ledger_error():
+                lease.give_back()
+
+    def begin(
+        self,
+        target: str,
+        plan_hash: str,
+        base_revision: int,
+        release: int,
+        overrides: Collection[str],
+        at: datetime,
+    ) -> int:
+        """Move the destination on to a plan, or go on with the plan that moved it last. Returns the run's id.
+
+        Args:
+            overrides: names of the breakers that were overridden, and by whom, as it is to be noted.
+
+        Raises:
+            PlanError: another plan moved the destination since this one was made, or this ledger was restored.
+        """
+        with self._writing(target) as connection:
+            destination = _destination_made(connection, target)
+            row = _destination_row(connection, target)
+            assert row is not None
+            self._refuse_older(target, row.generation)
+            resumed = (row.revision, row.plan_hash) == (base_revision + 1, plan_hash)
+            if row.revision != base_revision and not resumed:
                 raise PlanError(
                     "the ledger has moved since this plan was made (another plan was applied): plan again and review"
                 )
-            # Whoever begins holds the destination's lock: a run that never ended was killed.
+            generation = row.generation + 1
             connection.execute(
-                update(runs)
-                .where(and_(runs.c.target == target, runs.c.ended_at.is_(None)))
-                .values(ended_at=at, outcome="killed")
+                update(destinations)
+                .where(destinations.c.destination_id == destination)
+                .values(revision=base_revision + 1, plan_hash=plan_hash, release=release, generation=generation)
             )
-            started = connection.execute(
-                insert(runs).values(
-                    target=target, plan_hash=plan_hash, release=release, started_at=at, outcome="running"
-                )
-            )
-            key = started.inserted_primary_key
-            assert key is not None
-            return int(key[0])
+            run_id = self._start(connection, destination, "apply", at, plan_hash, release, sorted(overrides))
+        generations.note(self._home, target, generation, run_id)
+        return run_id
 
-    def end(self, run_id: int, outcome: str, counts: dict[str, int], at: datetime) -> None:
-        with self._engine.begin() as connection:
+    def begin_without_plan(self, target: str, kind: str, at: datetime) -> int:
+        """Start a run that no plan stands behind: withdrawals, reading a destination. Returns the run's id."""
+        with self._writing(target) as connection:
+            run_id = self._start(connection, _destination_made(connection, target), kind, at)
+        generations.note(self._home, target, 0, run_id)
+        return run_id
+
+    def end(self, run_id: int, outcome: str, counts: Mapping[str, int], at: datetime) -> None:
+        """Note how a run ended, and export what became of its rows. Done, it leaves nothing that silences the next."""
+        with self._writing() as connection:
+            destination, kind = connection.execute(
+                select(runs.c.destination_id, runs.c.kind).where(runs.c.run_id == run_id)
+            ).one()
             connection.execute(
                 update(runs)
                 .where(runs.c.run_id == run_id)
-                .values(ended_at=at, outcome=outcome, counts=json.dumps(counts))
+                .values(ended_at=_naive(at), outcome=outcome, counts=json.dumps(dict(counts)))
             )
+            if kind == "apply" and outcome == "done":
+                connection.execute(
+                    update(destinations).where(destinations.c.destination_id == destination).values(silent=None)
+                )
+        try:
+            self.export()
+        except OSError as error:
+            _log.warning("run %d is not exported yet (%s): the next run does it", run_id, error.strerror)
 
-    def acknowledge_contacts(self, target: str, rows: Sequence[tuple[str, str, str]]) -> None:
-        """Note contacts as synced: (key, content_hash, field_hashes), replacing what was known of them."""
-        values = [
-            {"target": target, "key": key, "state": SYNCED, "content_hash": content_hash, "field_hashes": hashes}
-            for key, content_hash, hashes in rows
-        ]
-        self._replace(contacts, values)
+    def acknowledge(self, run_id: int, target: str, rows: Sequence[Acknowledgement], at: datetime) -> None:
+        """Note what a destination acknowledged, all of it or nothing.
 
-    def acknowledge_unsubscribes(self, target: str, keys: Iterable[str]) -> None:
-        values = [{"of_target": target, "of_key": key} for key in keys]
-        if values:
-            c = contacts.c
-            statement = (
-                update(contacts)
-                .where(and_(c.target == bindparam("of_target"), c.key == bindparam("of_key")))
-                .values(state=UNSUBSCRIBED)
+        A write lifts no refusal: a contact that is unsubscribed, left or erased stays so, as its subscription was not
+        touched. Erased and archived contacts keep neither content nor tags.
+        """
+        if not rows:
+            return
+        with self._writing(target) as connection:
+            destination = _destination_made(connection, target)
+            tag_ids = _tag_ids(connection, destination, {name for row in rows for name in (*row.add, *row.remove)})
+            known = _load(connection, destination, {key for row in rows for key in (row.key, row.new_key) if key})
+            gone: set[bytes] = set()
+            changed: dict[bytes, _Row] = {}
+            for said in rows:
+                key = said.key
+                row = known.get(key) or _Row(State.FOUND)
+                if said.new_key is not None and said.new_key != key:
+                    there = known.pop(said.new_key, None)
+                    row.tags |= there.tags if there else set()
+                    row.forget_content()
+                    known.pop(key, None)
+                    changed.pop(key, None)
+                    gone.add(key)
+                    key = said.new_key
+                _apply(said, row, tag_ids)
+                known[key] = changed[key] = row
+                gone.discard(key)
+            _forget(connection, destination, gone)
+            _save(connection, destination, changed, run_id)
+            self._settle(connection, destination, rows)
+            _note_outcomes(
+                connection,
+                run_id,
+                at,
+                ((row.new_key or row.key, row.action, _tag_of(row), "acknowledged", "") for row in rows),
             )
-            with self._engine.begin() as connection:
-                connection.execute(statement, values)
-
-    def acknowledge_tags(self, target: str, tag: str, added: Iterable[str], removed: Iterable[str]) -> None:
-        self._replace(tags, [{"target": target, "tag": tag, "key": key} for key in added])
-        self._delete(tags, [{"target": target, "tag": tag, "key": key} for key in removed])
 
     def bury(self, run_id: int, target: str, letters: Sequence[DeadLetter], at: datetime) -> None:
-        """Keep refused rows with the platform's words."""
-        if letters:
-            with self._engine.begin() as connection:
-                connection.execute(
-                    insert(dead_letters),
-                    [{"run_id": run_id, "target": target, "at": at, **vars(letter)} for letter in letters],
-                )
+        """Keep refused rows with the platform's words, until they are acknowledged."""
+        if not letters:
+            return
+        with self._writing(target) as connection:
+            destination = _destination_made(connection, target)
+            rows = [Acknowledgement(letter.key, letter.action, add=(letter.tag,)) for letter in letters]
+            self._settle(connection, destination, rows)
+            connection.execute(
+                insert(dead_letters),
+                [
+                    {
+                        "run_id": run_id,
+                        "destination_id": destination,
+                        "at": _naive(at),
+                        "is_standing": True,
+                        **vars(letter),
+                    }
+                    for letter in letters
+                ],
+            )
+            _note_outcomes(
+                connection,
+                run_id,
+                at,
+                ((letter.key, letter.action, letter.tag, "rejected", letter.code) for letter in letters),
+            )
+            self._buried[destination] |= {letter.key for letter in letters}
+
+    def withhold(self, run_id: int, target: str, rows: Sequence[Withheld], at: datetime) -> None:
+        """Note rows of a plan that were not sent, and why."""
+        if rows:
+            with self._writing(target) as connection:
+                said = ((row.key, row.action, row.tag, "withheld", row.code) for row in rows)
+                _note_outcomes(connection, run_id, at, said)
 
     def note_requests(self, run_id: int, made: Sequence[RequestMade]) -> None:
+        """Note requests; the newest 10,000 of all runs are kept."""
         if made:
-            with self._engine.begin() as connection:
-                connection.execute(insert(requests), [{"run_id": run_id, **vars(request)} for request in made])
+            with self._writing() as connection:
+                rows = [{"run_id": run_id, **vars(one), "sent_at": _naive(one.sent_at)} for one in made]
+                connection.execute(insert(requests), rows)
+                newest = int(connection.execute(select(func.max(requests.c.request_id))).scalar() or 0)
+                connection.execute(delete(requests).where(requests.c.request_id <= newest - REQUESTS_KEPT))
 
-    def _replace(self, table: Table, values: list[dict[str, str]]) -> None:
-        # Delete and insert in one transaction: the same on every database.
-        if values:
-            with self._engine.begin() as connection:
-                connection.execute(*_deletion(table, values))
-                connection.execute(insert(table), values)
+    def export(self) -> None:
+        """Write the runs that ended since to the home's history, and drop what became of their rows.
 
-    def _delete(self, table: Table, values: list[dict[str, str]]) -> None:
-        if values:
-            with self._engine.begin() as connection:
-                connection.execute(*_deletion(table, values))
+        Raises:
+            OSError: the history can't be written; the ledger keeps what it has.
+        """
+        ended = [run for run in self.last_runs(1_000) if run["ended_at"] is not None and not run["is_exported"]]
+        for run in reversed(ended):
+            run_id = int(run["run_id"])
+            with self._reading() as connection:
+                said = connection.execution_options(stream_results=True).exec_driver_sql(
+                    "select key, action, tag, outcome, code, at from outcomes"
+                    f" where run_id = {run_id} order by outcome_id"
+                )
+                sync_history.write(self._home, run, iter(lambda found=said: found.fetchmany(_READ_AT_ONCE), []))  # type: ignore[misc]
+            with self._writing() as connection:
+                connection.execute(delete(outcomes).where(outcomes.c.run_id == run_id))
+                connection.execute(update(runs).where(runs.c.run_id == run_id).values(is_exported=True))
 
-    def _arrow(self, query: Any) -> pa.Table:
+    # What is read from a destination.
+
+    def import_members(
+        self, target: str, members: Iterable[Member], at: datetime, fields: Sequence[str] = ()
+    ) -> dict[str, int]:
+        """Take over who is at a destination: everybody, as `members` tells. Returns contacts by what became of them.
+
+        Whoever may be mailed there is FOUND, unless the ledger has them as SYNCED; whoever may not has LEFT, unless we
+        told of it. Contacts that the ledger has there and that are not there are forgotten. Pages are written as they
+        come: after an interruption, it is done again from the start.
+
+        Args:
+            fields: names of fields to make hashes of, where the destination gives values back.
+        """
+        counted = {"found": 0, "left": 0, "known": 0, "forgotten": 0}
+        run_id = self.begin_without_plan(target, "read", at)
+        layout = self.layout_id(target, fields) if fields else None
+        batch: list[Member] = []
+        for member in members:
+            if member.state != "archived":
+                batch.append(member)
+            if len(batch) >= _AT_ONCE:
+                self._import(target, run_id, batch, layout, fields, counted)
+                batch = []
+        self._import(target, run_id, batch, layout, fields, counted)
+        c = contacts.c
+        with self._writing(target) as connection:
+            destination = _destination_made(connection, target)
+            unseen = and_(
+                c.destination_id == destination,
+                or_(c.run_id.is_(None), c.run_id != run_id),
+                c.state.in_([State.SYNCED, State.FOUND]),
+            )
+            counted["forgotten"] = connection.execute(delete(contacts).where(unseen)).rowcount
+            generation = self._mended(connection, target, destination, at)
+        generations.note(self._home, target, generation, run_id)
+        self.end(run_id, "done", counted, at)
+        return counted
+
+    def forget(self, target: str, at: datetime) -> int:
+        """Take nothing of what was acknowledged for granted, so that the next plan sends it all again, silently.
+
+        Rows stay, so that withdrawals still reach their contacts; what refusals there are stays too. Tags that nobody
+        remembers are not removed. Returns how many contacts there are to send.
+        """
+        c = contacts.c
+        with self._writing(target) as connection:
+            destination = _destination_made(connection, target)
+            forgotten = connection.execute(
+                update(contacts)
+                .where(c.destination_id == destination, c.state.in_([State.SYNCED, State.FOUND]))
+                .values(state=State.FOUND, content_hash=b"", layout=None, field_hashes=b"", tags=b"")
+            ).rowcount
+            generation = self._mended(connection, target, destination, at)
+        generations.note(self._home, target, generation, 0)
+        return forgotten
+
+    def _import(
+        self,
+        target: str,
+        run_id: int,
+        members: Sequence[Member],
+        layout: int | None,
+        fields: Sequence[str],
+        counted: dict[str, int],
+    ) -> None:
+        if not members:
+            return
+        with self._writing(target) as connection:
+            destination = _destination_made(connection, target)
+            tag_ids = _tag_ids(connection, destination, {name for member in members for name in member.tags})
+            known = _load(connection, destination, {bytes.fromhex(member.key) for member in members})
+            changed: dict[bytes, _Row] = {}
+            for member in members:
+                key = bytes.fromhex(member.key)
+                before = known.get(key)
+                row = changed[key] = before or _Row(State.FOUND)
+                _take_over(member, row, is_known=before is not None)
+                row.tags = {tag_ids[name] for name in member.tags}
+                if layout is not None and member.fields is not None:
+                    hashes = b"".join(field_hash(member.key, name, member.fields.get(name, "")) for name in fields)
+                    if (row.layout, row.field_hashes) != (layout, hashes):
+                        row.content_hash, row.layout, row.field_hashes = b"", layout, hashes
+                what = "left" if row.state == State.LEFT else "known" if before is not None else "found"
+                counted[what] += 1
+            _save(connection, destination, changed, run_id)
+
+    def _mended(self, connection: Connection, target: str, destination: int, at: datetime) -> int:
+        """The ledger is as the destination is: it is ahead of whatever the home remembers. Returns its generation."""
+        c = destinations.c
+        row = _destination_row(connection, target)
+        assert row is not None
+        generation = max(int(row.generation), generations.generation(self._home, target)) + 1
+        connection.execute(
+            update(destinations)
+            .where(c.destination_id == destination)
+            .values(
+                generation=generation,
+                # Plans that were made of the ledger as it was are refused from now on.
+                revision=case((c.revision > 0, c.revision + 1), else_=c.revision),
+                plan_hash=None,
+                silent=func.coalesce(c.silent, "reconciled"),
+                read_at=_naive(at),
+            )
+        )
+        return generation
+
+    def _start(
+        self,
+        connection: Connection,
+        destination: int,
+        kind: str,
+        at: datetime,
+        plan_hash: str | None = None,
+        release: int | None = None,
+        overrides: Sequence[str] = (),
+    ) -> int:
+        # Whoever begins holds the lease: a run of its kind that never ended was killed.
+        connection.execute(
+            update(runs)
+            .where(runs.c.destination_id == destination, runs.c.kind == kind, runs.c.ended_at.is_(None))
+            .values(ended_at=_naive(at), outcome="killed")
+        )
+        last = connection.execute(select(func.max(runs.c.run_id))).scalar()
+        # An older ledger that was restored must not give an id again whose rows are in the history.
+        run_id = max(int(last or 0), generations.last_run(self._home)) + 1
+        connection.execute(
+            insert(runs).values(
+                run_id=run_id,
+                destination_id=destination,
+                kind=kind,
+                plan_hash=plan_hash,
+                release=release,
+                overrides=json.dumps(list(overrides)),
+                started_at=_naive(at),
+                outcome="running",
+                is_exported=False,
+            )
+        )
+        self._buried.pop(destination, None)
+        return run_id
+
+    def _settle(self, connection: Connection, destination: int, rows: Sequence[Acknowledgement]) -> None:
+        """Dead letters of these rows stand no longer."""
+        c = dead_letters.c
+        if destination not in self._buried:
+            query = select(c.key).where(c.destination_id == destination, c.is_standing)
+            self._buried[destination] = {row.key for row in _all(connection, query)}
+        buried = self._buried[destination]
+        for row in rows:
+            if row.key in buried:
+                connection.execute(
+                    update(dead_letters)
+                    .where(
+                        c.destination_id == destination,
+                        c.key == row.key,
+                        c.tag == _tag_of(row),
+                        c.action.in_(_SETTLES.get(row.action, (row.action,))),
+                    )
+                    .values(is_standing=False)
+                )
+
+    def _letters(self, target: str, which: Any) -> pa.Table:
         import pyarrow as pa
 
-        with self._engine.connect() as connection:
-            result = connection.execute(query)
-            names = list(result.keys())
-            rows = result.fetchall()
-        columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
-        return pa.table({name: pa.array(column, pa.string()) for name, column in zip(names, columns, strict=True)})
+        c = dead_letters.c
+        query = select(c.action, c.key, c.tag, c.content_hash).where(which).distinct()
+        with self._reading() as connection:
+            query = query.where(c.destination_id == _destination_id(connection, target))
+            found = connection.execute(query).fetchall()
+        schema = pa.schema({"action": pa.string(), "key": pa.binary(), "tag": pa.string(), "content_hash": pa.binary()})
+        return pa.Table.from_pylist([dict(row._mapping) for row in found], schema)
+
+    def _refuse_older(self, target: str, generation: int) -> None:
+        remembered = generations.generation(self._home, target)
+        if generation < remembered:
+            raise PlanError(
+                f"the ledger of {target} is older than the home remembers ({generation} of {remembered} moves), as after"
+                " restoring a backup: run `mailwright reconcile DEST --repair`, which reads the destination, or"
+                " `mailwright reconcile DEST --resend` where it can't be read"
+            )
+
+    def _arrow(self, query: str, target: str, schema: pa.Schema) -> pa.Table:
+        """Read rows of one destination, whose id goes into the query, past SQLAlchemy's types: a million in two seconds."""
+        import pyarrow as pa
+
+        batches = []
+        with self._reading() as connection:
+            said = query.format(_destination_id(connection, target))
+            result = connection.execution_options(stream_results=True).exec_driver_sql(said)
+            while rows := result.fetchmany(_READ_AT_ONCE):
+                columns = zip(*rows, strict=True)
+                arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
+                batches.append(pa.record_batch(arrays, schema))
+        return pa.Table.from_batches(batches, schema)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with _as_ledger_error(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self, target: str | None = None) -> Iterator[Connection]:
+        """A transaction that has the write lock from its start, and the destination's lease if this ledger took it."""
+        with _as_ledger_error(), self._writer.begin() as connection:
+            if target is not None and target in self._leases:
+                self._leases[target].check(connection)
+            yield connection
 
 
-def _deletion(table: Table, values: list[dict[str, str]]) -> tuple[Any, list[dict[str, str]]]:
-    keys = [column.name for column in table.primary_key]
-    statement = delete(table).where(and_(*(table.c[name] == bindparam(f"of_{name}") for name in keys)))
-    return statement, [{f"of_{name}": value[name] for name in keys} for value in values]
+def field_hash(key: str, name: str, value: str) -> bytes:
+    """The hash of a field's value: salted with the key, in hexadecimal digits, so that equal values don't show."""
+    said = f"{key}\x1f{name}\x1f{value}".encode()
+    return hashlib.md5(said, usedforsecurity=False).digest()[:FIELD_HASH_BYTES]
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("pragma journal_mode = wal")
-    cursor.execute("pragma synchronous = full")
-    cursor.execute("pragma busy_timeout = 10000")
-    cursor.close()
+def pack(tag_ids: Iterable[int]) -> bytes:
+    """Tags as a contact's row has them: two bytes each, big-endian, ascending."""
+    numbers = sorted(tag_ids)
+    return struct.pack(f">{len(numbers)}H", *numbers)
+
+
+def unpack(packed: bytes) -> set[int]:
+    """The opposite of `pack`."""
+    return set(struct.unpack(f">{len(packed) // 2}H", packed))
+
+
+def _apply(said: Acknowledgement, row: _Row, tag_ids: Mapping[str, int]) -> None:
+    if said.state is not None and not (said.state == State.SYNCED and row.state in REFUSED_STATES):
+        row.state = said.state
+    if said.content_hash is not None:
+        row.content_hash, row.layout, row.field_hashes = said.content_hash, said.layout, said.field_hashes or b""
+    row.tags = (row.tags | {tag_ids[name] for name in said.add}) - {tag_ids[name] for name in said.remove}
+    if row.state in _GONE:
+        row.forget_content()
+        row.tags = set()
+
+
+def _take_over(member: Member, row: _Row, is_known: bool) -> None:
+    """How a contact stands, by what the destination says of it."""
+    if member.state in ("unsubscribed", "bounced"):
+        row.state = State.UNSUBSCRIBED if row.state == State.UNSUBSCRIBED else State.LEFT
+    elif not is_known or row.state not in (State.SYNCED, State.FOUND):
+        # Somebody who came back by themselves, or was never known: nothing of ours is taken for granted.
+        row.state = State.FOUND
+        row.forget_content()
+
+
+def _tag_of(row: Acknowledgement) -> str:
+    """The one tag that an action is about; none where tags go with the contact."""
+    if row.action not in ("tag_add", "tag_remove"):
+        return ""
+    return next(iter((*row.add, *row.remove)), "")
+
+
+def _destination_row(connection: Connection, target: str) -> Any:
+    return connection.execute(select(destinations).where(destinations.c.target == target)).one_or_none()
+
+
+def _destination_id(connection: Connection, target: str) -> int:
+    """The id of a destination, 0 where there is none."""
+    query = select(destinations.c.destination_id).where(destinations.c.target == target)
+    return int(connection.execute(query).scalar() or 0)
+
+
+def _destination_made(connection: Connection, target: str) -> int:
+    if found := _destination_id(connection, target):
+        return found
+    last = connection.execute(select(func.max(destinations.c.destination_id))).scalar()
+    made = int(last or 0) + 1
+    connection.execute(
+        insert(destinations).values(destination_id=made, target=target, revision=0, generation=0, silent="first")
+    )
+    return made
+
+
+def _all(connection: Connection, query: Any, values: Mapping[str, Any] | None = None) -> list[Any]:
+    return list(connection.execute(query, values or {}).fetchall())
+
+
+def _tags(connection: Connection, destination: int) -> dict[str, int]:
+    query = select(tags.c.name, tags.c.tag_id).where(tags.c.destination_id == destination)
+    return {name: int(number) for name, number in _all(connection, query)}
+
+
+def _tag_ids(connection: Connection, destination: int, names: Collection[str]) -> dict[str, int]:
+    if not names:
+        return {}
+    known = _tags(connection, destination)
+    missing = sorted(set(names) - set(known))
+    for number, name in enumerate(missing, max(known.values(), default=0) + 1):
+        if number > 0xFFFF:
+            raise LedgerError("the ledger keeps 65,535 tags of a destination, and this would be one more")
+        connection.execute(insert(tags).values(destination_id=destination, tag_id=number, name=name))
+        known[name] = number
+    return {name: known[name] for name in names}
+
+
+def _load(connection: Connection, destination: int, keys: Collection[bytes]) -> dict[bytes, _Row]:
+    c = contacts.c
+    query = (
+        select(c.key, c.state, c.content_hash, c.layout, c.field_hashes, c.tags)
+        .where(c.destination_id == bindparam("of"), c.key.in_(bindparam("keys", expanding=True)))
+        .with_for_update()
+    )
+    found = {}
+    for some in _slices(list(keys)):
+        for key, state, content_hash, layout, hashes, packed in _all(
+            connection, query, {"of": destination, "keys": some}
+        ):
+            found[bytes(key)] = _Row(State(state), content_hash, layout, hashes, unpack(packed))
+    return found
+
+
+def _save(connection: Connection, destination: int, rows: Mapping[bytes, _Row], run_id: int) -> None:
+    if not rows:
+        return
+    new = postgresql.insert(contacts) if connection.dialect.name == "postgresql" else sqlite.insert(contacts)
+    changing = ("state", "content_hash", "layout", "field_hashes", "tags", "run_id")
+    statement = new.on_conflict_do_update(
+        index_elements=["destination_id", "key"], set_={name: new.excluded[name] for name in changing}
+    )
+    connection.execute(
+        statement,
+        [
+            {
+                "destination_id": destination,
+                "key": key,
+                "state": int(row.state),
+                "content_hash": row.content_hash,
+                "layout": row.layout,
+                "field_hashes": row.field_hashes,
+                "tags": pack(row.tags),
+                "run_id": run_id,
+            }
+            for key, row in sorted(rows.items())
+        ],
+    )
+
+
+def _forget(connection: Connection, destination: int, keys: Collection[bytes]) -> None:
+    c = contacts.c
+    statement = delete(contacts).where(
+        c.destination_id == bindparam("of"), c.key.in_(bindparam("keys", expanding=True))
+    )
+    for some in _slices(list(keys)):
+        connection.execute(statement, {"of": destination, "keys": some})
+
+
+def _note_outcomes(
+    connection: Connection, run_id: int, at: datetime, said: Iterable[tuple[bytes, str, str, str, str]]
+) -> None:
+    moment = (_naive(at) - datetime(1970, 1, 1)) // timedelta(microseconds=1)
+    connection.execute(
+        insert(outcomes),
+        [
+            {"run_id": run_id, "key": key, "action": action, "tag": tag, "outcome": outcome, "code": code, "at": moment}
+            for key, action, tag, outcome, code in said
+        ],
+    )
+
+
+def _slices(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    for start in range(0, len(keys), _AT_ONCE):
+        yield keys[start : start + _AT_ONCE]
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
+
+
+@contextmanager
+def _as_ledger_error() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        # The driver's first line only: statements and values are no matter for a log.
+        said = str(error.orig).strip().partition("\n")[0]
+        raise LedgerError(
+            f"the ledger can't be read or written ({said}): mend that, then run it again; nothing is lost"
+        ) from None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from activation import releases, retention, rollback
 from activation.consent import PUSHED, Refusals, refusals
 from activation.destination import Destination, Field, Workload, connect
-from activation.ledger import SYNCED, Ledger
+from activation.old_ledger import SYNCED, Ledger
 from activation.releases import Release
 from core.errors import PlanError
 from core.files import replacing, write_atomically

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from activation import releases
 from activation.destination import key_expressions
-from activation.ledger import Ledger
+from activation.old_ledger import Ledger
 from activation.releases import Release, quoted
 from core.files import replacing
 from core.home import Home

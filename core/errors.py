@@ -33,6 +33,10 @@ class DestinationError(MailwrightError):
     """A destination can't be reached or refuses us. Recovery: as the message says; nothing acknowledged is lost."""
 
 
+class LedgerError(MailwrightError):
+    """The ledger can't be read or written. Recovery: as the message says; whatever is not in it is done again."""
+
+
 class PlanError(MailwrightError):
     """A plan can't be made or may not be applied. Recovery: plan again."""
 

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
         frozenset(), description='Columns tagged as PII to publish all the same: ["table.column", ...] as JSON'
     )
 
+    ledger_url: SecretStr | None = Field(
+        None, description="postgresql://... of the ledger; without one, it is a SQLite file in the home"
+    )
     releases_kept: int = Field(90, ge=2, description="How many of the newest releases are kept, for going back to")
 
     mlflow_uri: str | None = Field(None, description="MLflow server; without one, models are kept in the home")
@@ -67,6 +70,13 @@ class Settings(BaseSettings):
     def _memory(cls, value: str) -> str:
         if not re.fullmatch(r"\d+(\.\d+)?\s*([KMGT]i?B)", value, re.IGNORECASE):
             raise ValueError("must be a number and a unit, for example 4GB")
+        return value
+
+    @field_validator("ledger_url")
+    @classmethod
+    def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.match(r"postgres(ql)?(\+psycopg)?://", value.get_secret_value()):
+            raise ValueError("must be an address such as postgresql://user:password@host/database")
         return value
 
     @field_validator("mailchimp_server")

@@ -178,7 +178,7 @@ def local_date(home: Home) -> str:
 
 def _newest_plan(home: Home) -> str:
     from activation import plan
-    from activation.ledger import Ledger
+    from activation.old_ledger import Ledger
     from core.errors import PlanError
 
     try:

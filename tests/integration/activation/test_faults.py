@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from activation.apply import RetryPolicy
 from activation.connectors.mailchimp import Mailchimp
-from activation.ledger import SYNCED
+from activation.old_ledger import SYNCED
 from activation.sandbox.store import Store
 from core.errors import DestinationError
 from core.settings import PROJECT_ROOT
@@ -325,7 +325,7 @@ def test_requests_are_noted_without_anything_personal(world: World) -> None:
     world.apply()
     from sqlalchemy import select
 
-    from activation.ledger import requests
+    from activation.old_ledger import requests
 
     with world.ledger._engine.connect() as connection:
         rows = connection.execute(select(requests)).mappings().all()

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from activation import history, plan, releases, rollback
 from activation.connectors.mailchimp import Mailchimp
-from activation.ledger import Ledger
+from activation.old_ledger import Ledger
 from activation.sandbox.app import Sandbox
 from core.home import Home
 from core.settings import Settings

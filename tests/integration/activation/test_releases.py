@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import delete
 
 from activation import history, plan, releases, rollback
-from activation.ledger import contacts
+from activation.old_ledger import contacts
 from activation.render import plan_markdown
 from activation.sandbox.store import hash_of
 from core.clock import write_clock

@@ -20,7 +20,7 @@ import uvicorn
 from activation import apply, plan, releases
 from activation.apply import ApplyReport, RetryPolicy
 from activation.connectors.mailchimp import Mailchimp
-from activation.ledger import Ledger
+from activation.old_ledger import Ledger
 from activation.plan import Plan
 from activation.releases import Release
 from activation.sandbox.app import Sandbox
