@@ -102,33 +102,7 @@ class World:
     ) -> None:
         """Put an accepted file into the lake, and its delivery into the manifest."""
         self.deliveries += 1
-        delivery = f"d{self.deliveries:03}"
-        columns = load_contract().table(source, table).columns
-        folder = self.home.accepted(source, table)
-        folder.mkdir(parents=True, exist_ok=True)
-        selected = ", ".join(
-            f"cast(json_extract_string(said, '$.{column.name}') as {column.data_type}) as {column.name}"
-            for column in columns
-        )
-        with duckdb.connect() as connection:
-            connection.execute("create table said (said json, row_number bigint)")
-            connection.executemany(
-                "insert into said values (?, ?)",
-                [(json.dumps(row, default=str), number) for number, row in enumerate(rows, 1)],
-            )
-            connection.execute(
-                f"copy (select {selected}, '{delivery}' as delivery_id, row_number from said)"
-                f" to '{folder / delivery}.parquet' (format parquet)"
-            )
-            manifest = self.home.deliveries
-            before = f"select * from read_parquet('{manifest}') union all " if manifest.exists() else ""
-            received = received_at.replace(tzinfo=None)
-            table_sql = (
-                f"{before} select '{delivery}' as delivery_id, {self.deliveries}::bigint as sequence,"
-                f" false as historical, timestamp '{received}' as received_at"
-            )
-            connection.execute(f"create table manifest as {table_sql}")
-            connection.execute(f"copy manifest to '{manifest}' (format parquet)")
+        deliver(self.home, self.deliveries, source, table, rows, received_at)
 
     def refuse(self, email: str, at: datetime = AS_OF, **said: Any) -> None:
         row = {
@@ -168,6 +142,39 @@ class World:
             )["members"]:
                 found[segment["name"]] |= {member["email_address"] for member in page}
         return found
+
+
+def deliver(
+    home: Home, number: int, source: str, table: str, rows: Sequence[Mapping[str, Any]], received_at: datetime
+) -> None:
+    """Put an accepted file into the lake as the number-th delivery, and that into the manifest."""
+    delivery = f"d{number:03}"
+    columns = load_contract().table(source, table).columns
+    folder = home.accepted(source, table)
+    folder.mkdir(parents=True, exist_ok=True)
+    selected = ", ".join(
+        f"cast(json_extract_string(said, '$.{column.name}') as {column.data_type}) as {column.name}"
+        for column in columns
+    )
+    with duckdb.connect() as connection:
+        connection.execute("create table said (said json, row_number bigint)")
+        connection.executemany(
+            "insert into said values (?, ?)",
+            [(json.dumps(row, default=str), number) for number, row in enumerate(rows, 1)],
+        )
+        connection.execute(
+            f"copy (select {selected}, '{delivery}' as delivery_id, row_number from said)"
+            f" to '{folder / delivery}.parquet' (format parquet)"
+        )
+        manifest = home.deliveries
+        before = f"select * from read_parquet('{manifest}') union all " if manifest.exists() else ""
+        received = received_at.replace(tzinfo=None)
+        table_sql = (
+            f"{before} select '{delivery}' as delivery_id, {number}::bigint as sequence,"
+            f" false as historical, timestamp '{received}' as received_at"
+        )
+        connection.execute(f"create table manifest as {table_sql}")
+        connection.execute(f"copy manifest to '{manifest}' (format parquet)")
 
 
 def naive(moment: datetime) -> datetime:
