@@ -54,6 +54,12 @@ def _email(table: str) -> str:
     return f"case when {table}_emails.given is not null then {table}_emails.email else normal_email({table}.email) end"
 
 
+# Which of the platforms' events are refusals. Nearly all others are mails that were delivered and opened.
+_REFUSES = (
+    "(lower(trim(event_type)) in ('unsubscribed', 'complained')"
+    " or (lower(trim(event_type)) = 'bounced' and lower(trim(bounce_type)) = 'hard'))"
+)
+
 _REFUSALS = f"""
 with
 
@@ -101,7 +107,19 @@ ticks as (
     window versions as (partition by contact_id order by sequence nulls last, known_at, row_number)
 ),
 
--- Of an event that is told twice, the first telling counts.
+-- Of an event that is told twice, the first telling counts. Few are, so only those are put in order.
+told_again as (
+    select consents.delivery_id, consents.row_number
+    from crm_consents as consents
+    semi join (
+        select consent_id from crm_consents where consent_id is not null group by consent_id having count(*) > 1
+    ) as repeated on consents.consent_id = repeated.consent_id
+    left join deliveries on consents.delivery_id = deliveries.delivery_id
+    qualify row_number() over (
+        partition by consents.consent_id order by deliveries.sequence nulls last, consents.row_number
+    ) > 1
+),
+
 said_to_crm as (
     select
         nullif(trim(consents.contact_id), '') as contact_id,
@@ -116,13 +134,10 @@ said_to_crm as (
         greatest(coalesce(consents.captured_at, deliveries.received_at), deliveries.received_at) as known_at,
         'crm|' || consents.delivery_id || '|' || consents.row_number as event
     from (select *, contact_point as email from crm_consents) as consents
+    anti join told_again
+        on consents.delivery_id = told_again.delivery_id and consents.row_number = told_again.row_number
     left join emails as consents_emails on trim(consents.email) = consents_emails.given
     left join deliveries on consents.delivery_id = deliveries.delivery_id
-    qualify
-        consents.consent_id is null
-        or row_number() over (
-            partition by consents.consent_id order by deliveries.sequence nulls last, consents.row_number
-        ) = 1
 ),
 
 refused_in_crm as (
@@ -164,9 +179,7 @@ refused_elsewhere as (
     from email_events as events
     left join emails as events_emails on trim(events.email) = events_emails.given
     left join deliveries on events.delivery_id = deliveries.delivery_id
-    where
-        lower(trim(events.event_type)) in ('unsubscribed', 'complained')
-        or (lower(trim(events.event_type)) = 'bounced' and lower(trim(events.bounce_type)) = 'hard')
+    where {_REFUSES}
 
     union all
 
@@ -247,7 +260,14 @@ bound as (
     inner join addresses on refusing_customers.customer_id = addresses.customer_id
 ),
 
--- Only orders of people who refused are looked at; of an order, the version delivered last.
+-- Only orders by which somebody who refused agreed at some time are looked at; of those, the version delivered last.
+agreeing_orders as (
+    select distinct orders.order_id
+    from shop_orders as orders
+    left join emails as orders_emails on trim(orders.email) = orders_emails.given
+    where orders.accepts_marketing and {_email("orders")} in (select email from bound)
+),
+
 order_versions as (
     select
         {_email("orders")} as email,
@@ -259,6 +279,7 @@ order_versions as (
         ) as known_at,
         orders.status
     from shop_orders as orders
+    semi join agreeing_orders on orders.order_id = agreeing_orders.order_id
     left join emails as orders_emails on trim(orders.email) = orders_emails.given
     inner join deliveries on orders.delivery_id = deliveries.delivery_id
     where deliveries.received_at < $as_of
@@ -267,30 +288,37 @@ order_versions as (
     ) = 1
 ),
 
--- A consent of a contact without an address is for the one that it had then.
-granted_in_crm as (
-    select
-        coalesce(said_to_crm.email, contact_emails.email) as email,
-        said_to_crm.captured_at as granted_at,
-        said_to_crm.known_at,
-        said_to_crm.state = 'confirmed' as is_confirmed
+agreed_in_crm as (
+    select *
     from said_to_crm
-    left join contact_emails
-        on
-            said_to_crm.contact_id = contact_emails.contact_id
-            and said_to_crm.contact_point is null
-            and contact_emails.shown_from < $as_of
     where
-        said_to_crm.state in ('granted', 'confirmed')
-        and said_to_crm.suppression is null
-        and said_to_crm.is_explicit
-        and said_to_crm.channel = 'email'
-        and said_to_crm.purpose = 'marketing'
+        state in ('granted', 'confirmed')
+        and suppression is null
+        and is_explicit
+        and channel = 'email'
+        and purpose = 'marketing'
+),
+
+-- A consent of a contact without an address is for the one that it had then. Only contacts that refused are looked at.
+granted_in_crm as (
+    select email, captured_at as granted_at, known_at, state = 'confirmed' as is_confirmed
+    from agreed_in_crm
+    where contact_point is not null
+    union all
+    select contact_emails.email, agreed.captured_at, agreed.known_at, agreed.state = 'confirmed'
+    from agreed_in_crm as agreed
+    inner join contact_emails on agreed.contact_id = contact_emails.contact_id
+    where
+        agreed.contact_point is null
+        and contact_emails.shown_from < $as_of
+        and agreed.contact_id in (
+            select contact_id from contact_emails where email in (select email from bound)
+        )
     qualify row_number() over (
-        partition by said_to_crm.event
+        partition by agreed.event
         order by
-            if(contact_emails.shown_from <= said_to_crm.captured_at, 0, 1),
-            if(contact_emails.shown_from <= said_to_crm.captured_at, contact_emails.shown_from, null) desc,
+            if(contact_emails.shown_from <= agreed.captured_at, 0, 1),
+            if(contact_emails.shown_from <= agreed.captured_at, contact_emails.shown_from, null) desc,
             contact_emails.shown_from,
             contact_emails.email
     ) = 1
@@ -520,12 +548,12 @@ def _read_contact_points(connection: duckdb.DuckDBPyConnection, home: Home) -> N
             )
     # Only what SQL and the library may read differently: other scripts, encoded domains, words around the address.
     strange = connection.execute(
-        r"""
+        rf"""
         select distinct given
         from (
             select trim(email) as given from crm_contacts
             union all select trim(contact_point) from crm_consents where contact_point like '%@%'
-            union all select trim(email) from email_events
+            union all select trim(email) from email_events where {_REFUSES}
             union all select trim(email) from shop_orders where accepts_marketing
         )
         anti join emails using (given)
