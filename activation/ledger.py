@@ -6,27 +6,31 @@ Whoever reads the ledger learns neither an address nor a value, and yet the next
 
 from __future__ import annotations
 
-import enum
-import hashlib
 import json
 import logging
-import struct
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, Engine, and_, bindparam, case, delete, func, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from activation import generations, ledger_database, sync_history
+from activation import ledger_rows as stored
 from activation.connector import Member
 from activation.leases import Lease
+from activation.ledger_records import (
+    Acknowledgement,
+    DeadLetter,
+    RequestMade,
+    Standing,
+    State,
+    Withheld,
+    field_hash,
+)
 from activation.ledger_tables import (
-    FIELD_HASH_BYTES,
     contacts,
     dead_letters,
     destinations,
@@ -34,7 +38,6 @@ from activation.ledger_tables import (
     outcomes,
     requests,
     runs,
-    tags,
 )
 from core.errors import LedgerError, PlanError
 from core.home import Home
@@ -43,36 +46,14 @@ from core.settings import Settings
 if TYPE_CHECKING:
     import pyarrow as pa
 
+__all__ = ["Acknowledgement", "DeadLetter", "Ledger", "RequestMade", "Standing", "State", "Withheld"]
+
 _log = logging.getLogger(__name__)
 
 REQUESTS_KEPT = 10_000
-_AT_ONCE = 5_000
-_READ_AT_ONCE = 50_000
+_READ_AT_ONCE = 10_000
 
 
-class State(enum.IntEnum):
-    """How a contact stands at a destination. The numbers are in the ledger: none is ever given to another state.
-
-    Attributes:
-        SYNCED: we wrote it and that was acknowledged.
-        FOUND: it was there before us, and nothing of ours is acknowledged yet.
-        UNSUBSCRIBED: we told of a refusal, and that was acknowledged.
-        LEFT: unsubscribed, or bounced, over there.
-        ERASED: deleted for good.
-        ARCHIVED: taken out of the audience.
-    """
-
-    SYNCED = 1
-    FOUND = 2
-    UNSUBSCRIBED = 3
-    LEFT = 4
-    ERASED = 5
-    ARCHIVED = 6
-
-
-# Nothing that is written to a contact lifts one of these: only reading the destination does.
-REFUSED_STATES = frozenset({State.UNSUBSCRIBED, State.LEFT, State.ERASED})
-_GONE = frozenset({State.ERASED, State.ARCHIVED})
 # An acknowledgement settles the dead letters of these actions.
 _SETTLES = {
     "create": ("create", "update"),
@@ -80,98 +61,6 @@ _SETTLES = {
     "tag_add": ("tag_add", "tag_remove"),
     "tag_remove": ("tag_add", "tag_remove"),
 }
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a destination stands.
-
-    Attributes:
-        revision: how many plans have moved it.
-        plan_hash, release: the last of them, and the release it was of.
-        is_new: no plan has moved it, and it was never read.
-        silent: why the next plan starts no automation; None where it may.
-        generation: how often the destination was moved, by the ledger and by the home.
-    """
-
-    revision: int
-    plan_hash: str | None
-    is_new: bool
-    silent: str | None
-    generation: int
-    release: int | None
-
-
-@dataclass(frozen=True)
-class Acknowledgement:
-    """What a destination acknowledged of one row. What is None leaves the ledger's row as it was.
-
-    Attributes:
-        action: the operation's.
-        content_hash, layout, field_hashes: of the content that is there from now on; given together.
-        add, remove: names of the tags that were put on and taken off.
-        new_key: the contact goes by this key from now on (action `rekey`). As hashes are salted with the key, a content
-            that is not given with it counts as unknown.
-    """
-
-    key: bytes
-    action: str
-    state: State | None = None
-    content_hash: bytes | None = None
-    layout: int | None = None
-    field_hashes: bytes | None = None
-    add: Collection[str] = ()
-    remove: Collection[str] = ()
-    new_key: bytes | None = None
-
-
-@dataclass(frozen=True)
-class Withheld:
-    """A row that was not sent."""
-
-    key: bytes
-    action: str
-    tag: str
-    code: str
-
-
-@dataclass(frozen=True)
-class DeadLetter:
-    """A row that the platform refused, with the platform's own words, free of personal data."""
-
-    key: bytes
-    action: str
-    tag: str
-    content_hash: bytes
-    code: str
-    words: str
-
-
-@dataclass(frozen=True)
-class RequestMade:
-    """One HTTP request, without anything personal: a route is a template, never a path with an address in it."""
-
-    sent_at: datetime
-    method: str
-    route: str
-    rows: int
-    status: int | None
-    seconds: float
-    problem: str | None = None
-
-
-@dataclass
-class _Row:
-    """A contact's row while it is changed."""
-
-    state: State
-    content_hash: bytes = b""
-    layout: int | None = None
-    field_hashes: bytes = b""
-    tags: set[int] = field(default_factory=set)
-
-    def forget_content(self) -> None:
-        self.content_hash, self.layout, self.field_hashes = b"", None, b""
 
 
 class Ledger:
@@ -210,7 +99,7 @@ class Ledger:
             PlanError: this ledger is older than what the home remembers of it.
         """
         with self._reading() as connection:
-            row = _destination_row(connection, target)
+            row = stored.destination_row(connection, target)
         if not restored:
             self._refuse_older(target, row.generation if row else 0)
         if row is None:
@@ -249,9 +138,9 @@ class Ledger:
         )
         found: list[Any] = []
         with self._reading() as connection:
-            destination = _destination_id(connection, target)
-            for some in _slices(keys):
-                found += _all(connection, some_of_them, {"of": destination, "keys": some})
+            destination = stored.destination_id(connection, target)
+            for some in stored.slices(keys):
+                found += stored.fetch(connection, some_of_them, {"of": destination, "keys": some})
         columns = list(zip(*found, strict=True)) if found else [()] * len(schema)
         return pa.table([pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema)
 
@@ -262,27 +151,29 @@ class Ledger:
             c.destination_id == bindparam("of"), c.key.in_(bindparam("keys", expanding=True))
         )
         with self._reading() as connection:
-            destination = _destination_id(connection, target)
+            destination = stored.destination_id(connection, target)
             return {
                 bytes(key): State(state)
-                for some in _slices(keys)
-                for key, state in _all(connection, query, {"of": destination, "keys": some})
+                for some in stored.slices(keys)
+                for key, state in stored.fetch(connection, query, {"of": destination, "keys": some})
             }
 
     def layouts(self, target: str) -> dict[int, list[str]]:
         """Names of fields, in the order of their hashes, by layout."""
         query = select(layouts.c.layout, layouts.c.fields).where(layouts.c.destination_id == bindparam("of"))
         with self._reading() as connection:
-            found = _all(connection, query, {"of": _destination_id(connection, target)})
+            found = stored.fetch(connection, query, {"of": stored.destination_id(connection, target)})
             return {layout: json.loads(fields) for layout, fields in found}
 
     def layout_id(self, target: str, names: Sequence[str]) -> int:
         """The layout of these fields in this order; made where there is none."""
         said = json.dumps(list(names), ensure_ascii=False)
         with self._writing() as connection:
-            destination = _destination_made(connection, target)
+            destination = stored.destination_made(connection, target)
             c = layouts.c
-            if known := _all(connection, select(c.layout).where(c.destination_id == destination, c.fields == said)):
+            if known := stored.fetch(
+                connection, select(c.layout).where(c.destination_id == destination, c.fields == said)
+            ):
                 return int(known[0].layout)
             last = connection.execute(select(func.max(c.layout)).where(c.destination_id == destination)).scalar()
             layout = int(last or 0) + 1
@@ -292,12 +183,15 @@ class Ledger:
     def tags(self, target: str) -> dict[int, str]:
         """Names of tags by id."""
         with self._reading() as connection:
-            return {number: name for name, number in _tags(connection, _destination_id(connection, target)).items()}
+            return {
+                number: name
+                for name, number in stored.tags_by_name(connection, stored.destination_id(connection, target)).items()
+            }
 
     def tag_ids(self, target: str, names: Collection[str]) -> dict[str, int]:
         """Ids of these tags; made where there are none."""
         with self._writing() as connection:
-            return _tag_ids(connection, _destination_made(connection, target), names)
+            return stored.tag_ids_made(connection, stored.destination_made(connection, target), names)
 
     def dead_letters(self, target: str) -> pa.Table:
         """Rows that the platform refused and has not taken since: action, key, tag, content_hash."""
@@ -327,8 +221,8 @@ class Ledger:
         """Contacts by state, tags that they have, and standing dead letters: for `status`."""
         c, letters = contacts.c, dead_letters.c
         with self._reading() as connection:
-            destination = _destination_id(connection, target)
-            states = _all(
+            destination = stored.destination_id(connection, target)
+            states = stored.fetch(
                 connection,
                 select(c.state, func.count(), func.sum(func.length(c.tags)))
                 .where(c.destination_id == destination)
@@ -358,7 +252,7 @@ class Ledger:
         c = dead_letters.c
         query = select(dead_letters).order_by(c.dead_letter_id.desc()).limit(limit)
         with self._reading() as connection:
-            query = query.where(c.destination_id == _destination_id(connection, target))
+            query = query.where(c.destination_id == stored.destination_id(connection, target))
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def last_requests(self, limit: int = 100) -> list[dict[str, Any]]:
@@ -405,8 +299,8 @@ class Ledger:
             PlanError: another plan moved the destination since this one was made, or this ledger was restored.
         """
         with self._writing(target) as connection:
-            destination = _destination_made(connection, target)
-            row = _destination_row(connection, target)
+            destination = stored.destination_made(connection, target)
+            row = stored.destination_row(connection, target)
             assert row is not None
             self._refuse_older(target, row.generation)
             resumed = (row.revision, row.plan_hash) == (base_revision + 1, plan_hash)
@@ -427,7 +321,7 @@ class Ledger:
     def begin_without_plan(self, target: str, kind: str, at: datetime) -> int:
         """Start a run that no plan stands behind: withdrawals, reading a destination. Returns the run's id."""
         with self._writing(target) as connection:
-            run_id = self._start(connection, _destination_made(connection, target), kind, at)
+            run_id = self._start(connection, stored.destination_made(connection, target), kind, at)
         generations.note(self._home, target, 0, run_id)
         return run_id
 
@@ -440,7 +334,7 @@ class Ledger:
             connection.execute(
                 update(runs)
                 .where(runs.c.run_id == run_id)
-                .values(ended_at=_naive(at), outcome=outcome, counts=json.dumps(dict(counts)))
+                .values(ended_at=stored.naive(at), outcome=outcome, counts=json.dumps(dict(counts)))
             )
             if kind == "apply" and outcome == "done":
                 connection.execute(
@@ -460,14 +354,16 @@ class Ledger:
         if not rows:
             return
         with self._writing(target) as connection:
-            destination = _destination_made(connection, target)
-            tag_ids = _tag_ids(connection, destination, {name for row in rows for name in (*row.add, *row.remove)})
-            known = _load(connection, destination, {key for row in rows for key in (row.key, row.new_key) if key})
+            destination = stored.destination_made(connection, target)
+            tag_ids = stored.tag_ids_made(
+                connection, destination, {name for row in rows for name in (*row.add, *row.remove)}
+            )
+            known = stored.load(connection, destination, {key for row in rows for key in (row.key, row.new_key) if key})
             gone: set[bytes] = set()
-            changed: dict[bytes, _Row] = {}
+            changed: dict[bytes, stored.ContactRow] = {}
             for said in rows:
                 key = said.key
-                row = known.get(key) or _Row(State.FOUND)
+                row = known.get(key) or stored.ContactRow(State.FOUND)
                 if said.new_key is not None and said.new_key != key:
                     there = known.pop(said.new_key, None)
                     row.tags |= there.tags if there else set()
@@ -476,17 +372,17 @@ class Ledger:
                     changed.pop(key, None)
                     gone.add(key)
                     key = said.new_key
-                _apply(said, row, tag_ids)
+                stored.acknowledged(said, row, tag_ids)
                 known[key] = changed[key] = row
                 gone.discard(key)
-            _forget(connection, destination, gone)
-            _save(connection, destination, changed, run_id)
+            stored.forget(connection, destination, gone)
+            stored.save(connection, destination, changed, run_id)
             self._settle(connection, destination, rows)
-            _note_outcomes(
+            stored.note_outcomes(
                 connection,
                 run_id,
                 at,
-                ((row.new_key or row.key, row.action, _tag_of(row), "acknowledged", "") for row in rows),
+                ((row.new_key or row.key, row.action, stored.tag_of(row), "acknowledged", "") for row in rows),
             )
 
     def bury(self, run_id: int, target: str, letters: Sequence[DeadLetter], at: datetime) -> None:
@@ -494,7 +390,7 @@ class Ledger:
         if not letters:
             return
         with self._writing(target) as connection:
-            destination = _destination_made(connection, target)
+            destination = stored.destination_made(connection, target)
             rows = [Acknowledgement(letter.key, letter.action, add=(letter.tag,)) for letter in letters]
             self._settle(connection, destination, rows)
             connection.execute(
@@ -503,14 +399,14 @@ class Ledger:
                     {
                         "run_id": run_id,
                         "destination_id": destination,
-                        "at": _naive(at),
+                        "at": stored.naive(at),
                         "is_standing": True,
                         **vars(letter),
                     }
                     for letter in letters
                 ],
             )
-            _note_outcomes(
+            stored.note_outcomes(
                 connection,
                 run_id,
                 at,
@@ -523,13 +419,13 @@ class Ledger:
         if rows:
             with self._writing(target) as connection:
                 said = ((row.key, row.action, row.tag, "withheld", row.code) for row in rows)
-                _note_outcomes(connection, run_id, at, said)
+                stored.note_outcomes(connection, run_id, at, said)
 
     def note_requests(self, run_id: int, made: Sequence[RequestMade]) -> None:
         """Note requests; the newest 10,000 of all runs are kept."""
         if made:
             with self._writing() as connection:
-                rows = [{"run_id": run_id, **vars(one), "sent_at": _naive(one.sent_at)} for one in made]
+                rows = [{"run_id": run_id, **vars(one), "sent_at": stored.naive(one.sent_at)} for one in made]
                 connection.execute(insert(requests), rows)
                 newest = int(connection.execute(select(func.max(requests.c.request_id))).scalar() or 0)
                 connection.execute(delete(requests).where(requests.c.request_id <= newest - REQUESTS_KEPT))
@@ -540,8 +436,15 @@ class Ledger:
         Raises:
             OSError: the history can't be written; the ledger keeps what it has.
         """
-        ended = [run for run in self.last_runs(1_000) if run["ended_at"] is not None and not run["is_exported"]]
-        for run in reversed(ended):
+        query = (
+            select(runs, destinations.c.target)
+            .join_from(runs, destinations, runs.c.destination_id == destinations.c.destination_id)
+            .where(runs.c.ended_at.is_not(None), runs.c.is_exported.is_(False))
+            .order_by(runs.c.run_id)
+        )
+        with self._reading() as connection:
+            ended = [dict(row) for row in connection.execute(query).mappings()]
+        for run in ended:
             run_id = int(run["run_id"])
             with self._reading() as connection:
                 said = connection.execution_options(stream_results=True).exec_driver_sql(
@@ -574,13 +477,13 @@ class Ledger:
         for member in members:
             if member.state != "archived":
                 batch.append(member)
-            if len(batch) >= _AT_ONCE:
+            if len(batch) >= stored.AT_ONCE:
                 self._import(target, run_id, batch, layout, fields, counted)
                 batch = []
         self._import(target, run_id, batch, layout, fields, counted)
         c = contacts.c
         with self._writing(target) as connection:
-            destination = _destination_made(connection, target)
+            destination = stored.destination_made(connection, target)
             unseen = and_(
                 c.destination_id == destination,
                 or_(c.run_id.is_(None), c.run_id != run_id),
@@ -600,7 +503,7 @@ class Ledger:
         """
         c = contacts.c
         with self._writing(target) as connection:
-            destination = _destination_made(connection, target)
+            destination = stored.destination_made(connection, target)
             forgotten = connection.execute(
                 update(contacts)
                 .where(c.destination_id == destination, c.state.in_([State.SYNCED, State.FOUND]))
@@ -622,15 +525,15 @@ class Ledger:
         if not members:
             return
         with self._writing(target) as connection:
-            destination = _destination_made(connection, target)
-            tag_ids = _tag_ids(connection, destination, {name for member in members for name in member.tags})
-            known = _load(connection, destination, {bytes.fromhex(member.key) for member in members})
-            changed: dict[bytes, _Row] = {}
+            destination = stored.destination_made(connection, target)
+            tag_ids = stored.tag_ids_made(connection, destination, {name for member in members for name in member.tags})
+            known = stored.load(connection, destination, {bytes.fromhex(member.key) for member in members})
+            changed: dict[bytes, stored.ContactRow] = {}
             for member in members:
                 key = bytes.fromhex(member.key)
                 before = known.get(key)
-                row = changed[key] = before or _Row(State.FOUND)
-                _take_over(member, row, is_known=before is not None)
+                row = changed[key] = before or stored.ContactRow(State.FOUND)
+                stored.taken_over(member, row, is_known=before is not None)
                 row.tags = {tag_ids[name] for name in member.tags}
                 if layout is not None and member.fields is not None:
                     hashes = b"".join(field_hash(member.key, name, member.fields.get(name, "")) for name in fields)
@@ -638,12 +541,12 @@ class Ledger:
                         row.content_hash, row.layout, row.field_hashes = b"", layout, hashes
                 what = "left" if row.state == State.LEFT else "known" if before is not None else "found"
                 counted[what] += 1
-            _save(connection, destination, changed, run_id)
+            stored.save(connection, destination, changed, run_id)
 
     def _mended(self, connection: Connection, target: str, destination: int, at: datetime) -> int:
         """The ledger is as the destination is: it is ahead of whatever the home remembers. Returns its generation."""
         c = destinations.c
-        row = _destination_row(connection, target)
+        row = stored.destination_row(connection, target)
         assert row is not None
         generation = max(int(row.generation), generations.generation(self._home, target)) + 1
         connection.execute(
@@ -655,7 +558,7 @@ class Ledger:
                 revision=case((c.revision > 0, c.revision + 1), else_=c.revision),
                 plan_hash=None,
                 silent=func.coalesce(c.silent, "reconciled"),
-                read_at=_naive(at),
+                read_at=stored.naive(at),
             )
         )
         return generation
@@ -674,7 +577,7 @@ class Ledger:
         connection.execute(
             update(runs)
             .where(runs.c.destination_id == destination, runs.c.kind == kind, runs.c.ended_at.is_(None))
-            .values(ended_at=_naive(at), outcome="killed")
+            .values(ended_at=stored.naive(at), outcome="killed")
         )
         last = connection.execute(select(func.max(runs.c.run_id))).scalar()
         # An older ledger that was restored must not give an id again whose rows are in the history.
@@ -687,7 +590,7 @@ class Ledger:
                 plan_hash=plan_hash,
                 release=release,
                 overrides=json.dumps(list(overrides)),
-                started_at=_naive(at),
+                started_at=stored.naive(at),
                 outcome="running",
                 is_exported=False,
             )
@@ -700,7 +603,7 @@ class Ledger:
         c = dead_letters.c
         if destination not in self._buried:
             query = select(c.key).where(c.destination_id == destination, c.is_standing)
-            self._buried[destination] = {row.key for row in _all(connection, query)}
+            self._buried[destination] = {row.key for row in stored.fetch(connection, query)}
         buried = self._buried[destination]
         for row in rows:
             if row.key in buried:
@@ -709,7 +612,7 @@ class Ledger:
                     .where(
                         c.destination_id == destination,
                         c.key == row.key,
-                        c.tag == _tag_of(row),
+                        c.tag == stored.tag_of(row),
                         c.action.in_(_SETTLES.get(row.action, (row.action,))),
                     )
                     .values(is_standing=False)
@@ -721,7 +624,7 @@ class Ledger:
         c = dead_letters.c
         query = select(c.action, c.key, c.tag, c.content_hash).where(which).distinct()
         with self._reading() as connection:
-            query = query.where(c.destination_id == _destination_id(connection, target))
+            query = query.where(c.destination_id == stored.destination_id(connection, target))
             found = connection.execute(query).fetchall()
         schema = pa.schema({"action": pa.string(), "key": pa.binary(), "tag": pa.string(), "content_hash": pa.binary()})
         return pa.Table.from_pylist([dict(row._mapping) for row in found], schema)
@@ -736,18 +639,9 @@ class Ledger:
             )
 
     def _arrow(self, query: str, target: str, schema: pa.Schema) -> pa.Table:
-        """Read rows of one destination, whose id goes into the query, past SQLAlchemy's types: a million in two seconds."""
-        import pyarrow as pa
-
-        batches = []
+        """Rows of one destination, whose id goes into the query."""
         with self._reading() as connection:
-            said = query.format(_destination_id(connection, target))
-            result = connection.execution_options(stream_results=True).exec_driver_sql(said)
-            while rows := result.fetchmany(_READ_AT_ONCE):
-                columns = zip(*rows, strict=True)
-                arrays = [pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
-                batches.append(pa.record_batch(arrays, schema))
-        return pa.Table.from_batches(batches, schema)
+            return stored.read_arrow(connection, query.format(stored.destination_id(connection, target)), schema)
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
@@ -761,167 +655,6 @@ class Ledger:
             if target is not None and target in self._leases:
                 self._leases[target].check(connection)
             yield connection
-
-
-def field_hash(key: str, name: str, value: str) -> bytes:
-    """The hash of a field's value: salted with the key, in hexadecimal digits, so that equal values don't show."""
-    said = f"{key}\x1f{name}\x1f{value}".encode()
-    return hashlib.md5(said, usedforsecurity=False).digest()[:FIELD_HASH_BYTES]
-
-
-def pack(tag_ids: Iterable[int]) -> bytes:
-    """Tags as a contact's row has them: two bytes each, big-endian, ascending."""
-    numbers = sorted(tag_ids)
-    return struct.pack(f">{len(numbers)}H", *numbers)
-
-
-def unpack(packed: bytes) -> set[int]:
-    """The opposite of `pack`."""
-    return set(struct.unpack(f">{len(packed) // 2}H", packed))
-
-
-def _apply(said: Acknowledgement, row: _Row, tag_ids: Mapping[str, int]) -> None:
-    if said.state is not None and not (said.state == State.SYNCED and row.state in REFUSED_STATES):
-        row.state = said.state
-    if said.content_hash is not None:
-        row.content_hash, row.layout, row.field_hashes = said.content_hash, said.layout, said.field_hashes or b""
-    row.tags = (row.tags | {tag_ids[name] for name in said.add}) - {tag_ids[name] for name in said.remove}
-    if row.state in _GONE:
-        row.forget_content()
-        row.tags = set()
-
-
-def _take_over(member: Member, row: _Row, is_known: bool) -> None:
-    """How a contact stands, by what the destination says of it."""
-    if member.state in ("unsubscribed", "bounced"):
-        row.state = State.UNSUBSCRIBED if row.state == State.UNSUBSCRIBED else State.LEFT
-    elif not is_known or row.state not in (State.SYNCED, State.FOUND):
-        # Somebody who came back by themselves, or was never known: nothing of ours is taken for granted.
-        row.state = State.FOUND
-        row.forget_content()
-
-
-def _tag_of(row: Acknowledgement) -> str:
-    """The one tag that an action is about; none where tags go with the contact."""
-    if row.action not in ("tag_add", "tag_remove"):
-        return ""
-    return next(iter((*row.add, *row.remove)), "")
-
-
-def _destination_row(connection: Connection, target: str) -> Any:
-    return connection.execute(select(destinations).where(destinations.c.target == target)).one_or_none()
-
-
-def _destination_id(connection: Connection, target: str) -> int:
-    """The id of a destination, 0 where there is none."""
-    query = select(destinations.c.destination_id).where(destinations.c.target == target)
-    return int(connection.execute(query).scalar() or 0)
-
-
-def _destination_made(connection: Connection, target: str) -> int:
-    if found := _destination_id(connection, target):
-        return found
-    last = connection.execute(select(func.max(destinations.c.destination_id))).scalar()
-    made = int(last or 0) + 1
-    connection.execute(
-        insert(destinations).values(destination_id=made, target=target, revision=0, generation=0, silent="first")
-    )
-    return made
-
-
-def _all(connection: Connection, query: Any, values: Mapping[str, Any] | None = None) -> list[Any]:
-    return list(connection.execute(query, values or {}).fetchall())
-
-
-def _tags(connection: Connection, destination: int) -> dict[str, int]:
-    query = select(tags.c.name, tags.c.tag_id).where(tags.c.destination_id == destination)
-    return {name: int(number) for name, number in _all(connection, query)}
-
-
-def _tag_ids(connection: Connection, destination: int, names: Collection[str]) -> dict[str, int]:
-    if not names:
-        return {}
-    known = _tags(connection, destination)
-    missing = sorted(set(names) - set(known))
-    for number, name in enumerate(missing, max(known.values(), default=0) + 1):
-        if number > 0xFFFF:
-            raise LedgerError("the ledger keeps 65,535 tags of a destination, and this would be one more")
-        connection.execute(insert(tags).values(destination_id=destination, tag_id=number, name=name))
-        known[name] = number
-    return {name: known[name] for name in names}
-
-
-def _load(connection: Connection, destination: int, keys: Collection[bytes]) -> dict[bytes, _Row]:
-    c = contacts.c
-    query = (
-        select(c.key, c.state, c.content_hash, c.layout, c.field_hashes, c.tags)
-        .where(c.destination_id == bindparam("of"), c.key.in_(bindparam("keys", expanding=True)))
-        .with_for_update()
-    )
-    found = {}
-    for some in _slices(list(keys)):
-        for key, state, content_hash, layout, hashes, packed in _all(
-            connection, query, {"of": destination, "keys": some}
-        ):
-            found[bytes(key)] = _Row(State(state), content_hash, layout, hashes, unpack(packed))
-    return found
-
-
-def _save(connection: Connection, destination: int, rows: Mapping[bytes, _Row], run_id: int) -> None:
-    if not rows:
-        return
-    new = postgresql.insert(contacts) if connection.dialect.name == "postgresql" else sqlite.insert(contacts)
-    changing = ("state", "content_hash", "layout", "field_hashes", "tags", "run_id")
-    statement = new.on_conflict_do_update(
-        index_elements=["destination_id", "key"], set_={name: new.excluded[name] for name in changing}
-    )
-    connection.execute(
-        statement,
-        [
-            {
-                "destination_id": destination,
-                "key": key,
-                "state": int(row.state),
-                "content_hash": row.content_hash,
-                "layout": row.layout,
-                "field_hashes": row.field_hashes,
-                "tags": pack(row.tags),
-                "run_id": run_id,
-            }
-            for key, row in sorted(rows.items())
-        ],
-    )
-
-
-def _forget(connection: Connection, destination: int, keys: Collection[bytes]) -> None:
-    c = contacts.c
-    statement = delete(contacts).where(
-        c.destination_id == bindparam("of"), c.key.in_(bindparam("keys", expanding=True))
-    )
-    for some in _slices(list(keys)):
-        connection.execute(statement, {"of": destination, "keys": some})
-
-
-def _note_outcomes(
-    connection: Connection, run_id: int, at: datetime, said: Iterable[tuple[bytes, str, str, str, str]]
-) -> None:
-    moment = (_naive(at) - datetime(1970, 1, 1)) // timedelta(microseconds=1)
-    connection.execute(
-        insert(outcomes),
-        [
-            {"run_id": run_id, "key": key, "action": action, "tag": tag, "outcome": outcome, "code": code, "at": moment}
-            for key, action, tag, outcome, code in said
-        ],
-    )
-
-
-def _slices(keys: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
-    for start in range(0, len(keys), _AT_ONCE):
-        yield keys[start : start + _AT_ONCE]
-
-
-def _naive(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
 @contextmanager
