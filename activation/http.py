@@ -261,6 +261,9 @@ class Api:
 def _decoded(response: httpx.Response) -> Any:
     if not response.content:
         return None
+    if "html" in response.headers.get("content-type", ""):
+        # No platform speaks it: a proxy or a maintenance page does, and has done nothing.
+        raise ValueError("HTML")
     if "xml" in response.headers.get("content-type", "") or "text/" in response.headers.get("content-type", ""):
         return response.text
     return orjson.loads(response.content)

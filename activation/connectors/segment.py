@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import httpx
 import orjson
 from pydantic import Field as Setting
 from pydantic import SecretStr
@@ -36,7 +37,7 @@ from activation.connector import (
     SandboxAccount,
     json_value,
 )
-from activation.http import Api, Observer, RefusedError, RetryPolicy
+from activation.http import Api, Observer, Problem, RefusedError, RetryPolicy, problem_of
 from activation.platform import FieldRule, FieldType, Limit, Platform
 from core.errors import DestinationError
 from core.home import Home
@@ -159,6 +160,7 @@ class Segment(Connector):
             credentials.base_url,
             description=credentials.description,
             auth=(credentials.write_key.get_secret_value(), ""),
+            read_problem=_problem,
             retry=retry,
         )
         public_api = Api(
@@ -166,6 +168,7 @@ class Segment(Connector):
             credentials.public_api,
             description=f"{credentials.description}, Public API",
             headers={"Authorization": f"Bearer {credentials.public_api_token.get_secret_value()}"},
+            read_problem=_problem,
             advice=_ADVICE,
             retry=retry,
         )
@@ -270,6 +273,15 @@ class Segment(Connector):
             raise RefusedError("BATCH_TOO_LARGE", f"{len(body)} bytes")
         self.api.call("POST", "/v1/batch", route="/v1/batch", kind=kind, content=body, rows=len(answer.accepted))
         return answer
+
+
+def _problem(response: httpx.Response) -> Problem:
+    """Code and words of the first of an answer's errors."""
+    try:
+        first = orjson.loads(response.content)["errors"][0]
+        return Problem(str(first["type"]), str(first["message"]))
+    except (ValueError, LookupError, TypeError):
+        return problem_of(response)
 
 
 def _unsubscribed(contact: Contact) -> dict[str, Any]:

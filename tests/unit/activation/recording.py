@@ -30,6 +30,7 @@ class Recording:
     url: str
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
+    content_type: str = "application/json"
 
 
 @contextmanager
@@ -42,9 +43,10 @@ def recording() -> Iterator[Recording]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             made.asked.append(Asked(self.command, self.path, headers, raw))
             status, said = made.answers.get(self.path.partition("?")[0], (200, {}))
+            said = said if said is not None or made.content_type == "application/json" else "One moment, please"
             body = b"" if said is None else json.dumps(said).encode()
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", made.content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

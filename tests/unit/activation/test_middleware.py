@@ -18,7 +18,7 @@ from activation import sync
 from activation.connector import Connector, Contact, Field, Rekey
 from activation.connectors.mparticle import MParticle, MParticleCredentials
 from activation.connectors.segment import MESSAGE_BYTES, Segment, SegmentCredentials
-from activation.http import RefusedError, RetryPolicy
+from activation.http import RefusedError, RetryPolicy, TryAgainError
 from activation.platform import FieldType
 from core.errors import DestinationError, SettingsError
 from core.home import Home
@@ -331,6 +331,11 @@ class TestBoth:
     def test_no_secret_and_no_address_shows(self, connector: Connector) -> None:
         said = f"{connector!r} {connector.account!r} {connector.target} {connector.description} {ADA!r}"
         assert not any(secret in said for secret in (*SECRETS, "ada@example.com"))
+
+    def test_a_page_of_a_proxy_is_no_acknowledgement(self, connector: Connector, server: Recording) -> None:
+        server.content_type = "text/html; charset=utf-8"
+        with pytest.raises(TryAgainError):
+            connector.write([ADA])
 
     def test_every_request_is_told_without_anything_personal(self, connector: Connector, server: Recording) -> None:
         told: list[tuple[Any, ...]] = []
