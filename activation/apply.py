@@ -26,7 +26,7 @@ from activation import releases
 from activation.consent import Gate
 from activation.destination import Answer, Contact, Destination, RefusedError, Rejection, TryAgainError, connect, redact
 from activation.old_ledger import UNSUBSCRIBED, DeadLetter, Ledger, RequestMade
-from activation.plan import Plan
+from activation.old_plan import Plan
 from core.errors import DestinationError, PlanError
 from core.home import Home
 from core.settings import Settings

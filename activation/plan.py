@@ -1,38 +1,60 @@
-"""Plans: what a sync would change at a destination, worked out from the newest release and the ledger.
+"""Plans: what a sync would change at a destination, worked out from a release and the ledger.
 
-A plan is made without the warehouse and without a call to the platform, is kept in the home, and is reviewed before it
-is applied. It holds addresses and values, so its files are readable by their owner only.
+A plan is made without the warehouse and, but for the first one of a destination, without a call to the platform. It is
+kept in the home, with a hash and an expiry, and is reviewed before it is applied. It holds addresses and values, so its
+files are readable by their owner only. `desired` says who should be there, `changes` what differs, `breakers` what is
+implausible, `samples` what it looks like.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 import json
-import os
+import math
+import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from activation import releases, retention, rollback
-from activation.consent import PUSHED, Refusals, refusals
-from activation.destination import Destination, Field, Workload, connect
-from activation.old_ledger import SYNCED, Ledger
+from activation import breakers, changes, desired, releases, rollback, samples
+from activation import sync as syncs
+from activation.breakers import Numbers, Tripped
+from activation.changes import Changes
+from activation.connector import Connector, Field, key_sql
+from activation.consent import Refusals, refusals
+from activation.desired import Desired, counts, one
+from activation.ledger import Ledger, Standing, State
+from activation.platform import Platform
 from activation.releases import Release
-from core.errors import PlanError
-from core.files import replacing, write_atomically
+from activation.samples import Sample
+from activation.sync import Sync
+from core import gate
+from core.errors import PlanError, ReleaseError
+from core.files import replacing
 from core.home import Home
 from core.settings import Settings
 from core.warehouse import in_memory
-from segments.definitions import Cadence
-from segments.freshness import is_stale
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-# Columns of the release's profiles that are no field.
-_NOT_FIELDS = ("email", "customer_id", "segments")
+# Kinds of limits by action; where a platform publishes none of that kind, that of `contacts` holds.
+KINDS = {
+    "unsubscribe": "unsubscribe",
+    "erase": "erase",
+    "rekey": "rekey",
+    "create": "contacts",
+    "update": "contacts",
+    "tag_add": "tags",
+    "tag_remove": "tags",
+    "leave": "contacts",
+    "archive": "archive",
+}
 
 
 @dataclass(frozen=True)
@@ -57,46 +79,75 @@ class Plan:
     """What would change, in numbers; the rows are in `path`.
 
     Attributes:
-        hash: of the destination's account, its ledger's position, the release and every operation.
+        destination: name of the sync.
+        hash: of the destination's account, its ledger's position, the release, the sync and every operation.
+        made_at, expires_at: aware; after the second it can't be applied any more.
         base_revision: position of the ledger that it starts from; it can't be applied from another.
+        silent: why no automation starts; None where they may.
         updates_by_field: contacts whose field changes, by field.
         tag_adds, tag_removes: contacts by tag.
-        leavers: contacts at the destination that are sendable no more.
-        unsubscribes: of them, those who refused, to be told to the platform.
+        automations: contacts for whom an automation starts, by segment.
+        leavers: contacts at the destination that are no longer in the audience and lose something by this plan.
+        unsubscribes, erasures: of them, those who refused, to be told to the platform.
+        rekeys: contacts that go by another key from now on. Each is among the updates too.
         blocked: by segment that is stale, what its members are of, and how many changes of its tag are left out.
         held_back: rows that the platform refused before and that have not changed since.
-        funnel: who is left after each step, from all addresses to those in this plan.
-        calls: calls to the platform by kind.
+        invalid: rows that the platform would not take, by reason.
+        further_addresses: addresses left out as their customer goes there under another one.
+        funnel: who is left after each step, from all addresses to the valid rows.
+        holdout: addresses deliberately left out, so that the effect can be measured.
+        calls: calls to the platform by kind, without those that only set it up.
+        seconds: what these take at the platform's published limits; points: what it would charge.
+        tripped: breakers that stop it, unless they are overridden by name.
         path: Parquet file of the operations.
     """
 
     destination: str
+    platform: str
     target: str
     description: str
     release: int
     release_hash: str
     as_of: datetime
+    made_at: datetime
+    expires_at: datetime
     base_revision: int
     hash: str
+    silent: str | None
     operations: int
     creates: int
     updates: int
     updates_by_field: dict[str, int]
+    rekeys: int
     tag_adds: dict[str, int]
     tag_removes: dict[str, int]
+    automations: dict[str, int]
     leavers: int
     unsubscribes: int
+    erasures: int
+    archives: int
     blocked: dict[str, BlockedSegment]
     held_back: int
+    invalid: dict[str, int]
+    further_addresses: int
     unchanged: int
     funnel: list[tuple[str, int]]
+    holdout: int
     calls: dict[str, int]
+    seconds: float
+    points: int
+    tripped: list[Tripped]
     fields: list[Field]
-    path: Path
+    path: Path = field(compare=False)
 
     @property
     def is_empty(self) -> bool:
         return self.operations == 0
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Masked contacts by segment; none for a plan that changes nothing."""
+        return samples.read(_samples_file(self.path))
 
     def summary(self) -> dict[str, str | int]:
         """Label to value, for people."""
@@ -109,56 +160,78 @@ class Plan:
                 "contacts to update": self.updates,
                 "tags to add": sum(self.tag_adds.values()),
                 "tags to remove": sum(self.tag_removes.values()),
-                "contacts sendable no more": self.leavers,
+                "contacts no longer in the audience": self.leavers,
                 "unsubscribes to pass on": self.unsubscribes,
-                "calls": sum(self.calls.values()),
-                "plan": self.hash,
             }
+            rare = {
+                "erasures": self.erasures,
+                "contacts under a new key": self.rekeys,
+                "contacts to archive": self.archives,
+            }
+            said |= {label: number for label, number in rare.items() if number}
+            said["automations started"] = _automations_said(self)
+            said |= {"calls": sum(self.calls.values()), "time at the published limits": _time_said(self.seconds)}
+            if self.points:
+                said["billable points"] = self.points
+            said |= {"plan": self.hash, "may be applied until": self.expires_at.isoformat(timespec="minutes")}
         said["contacts unchanged"] = self.unchanged
+        said["holdout"] = self.holdout or "none set"
         for segment, blocked in self.blocked.items():
             said[f"segment {segment}"] = blocked.describe()
+        for reason, number in self.invalid.items():
+            said[f"left out: {reason}"] = number
+        if self.further_addresses:
+            said["left out: further addresses of a customer"] = self.further_addresses
         if self.held_back:
             said["held back as refused before"] = self.held_back
+        for tripped in self.tripped:
+            said[f"breaker {tripped.name}"] = tripped.words
         return said
 
 
 def make(
     settings: Settings,
     home: Home,
-    destination: str | Destination,
+    sync: str | Sync,
     release: Release | None = None,
     *,
+    connector: Connector | None = None,
     retry_rejected: bool = False,
+    full: bool = False,
+    now: datetime | None = None,
 ) -> Plan:
     """Compare what should be at a destination with what it has acknowledged, and keep the difference as a plan.
 
+    Before the first plan of a destination its members are read, where the platform lets them be read.
+
     Args:
-        destination: name in the registry, or a connector.
+        sync: its name, or itself.
         release: the newest by default; another one can be planned and looked at, but not applied.
+        connector: the destination's; by default the account that the environment names, or the home's sandbox.
         retry_rejected: also plan rows that the platform refused before, though nothing about them changed.
+        full: write every contact whole, whatever the ledger knows; starts no automation.
+        now: aware; the wall clock by default.
 
     Raises:
-        PlanError: there is no release, or two of its columns would become one field.
+        PlanError: there is no such sync or release, or the ledger is an older one.
         ReleaseError: the release is not as it was frozen.
+        DestinationError: the members can't be read.
     """
-    owned = isinstance(destination, str)
-    target = connect(destination, settings, home) if isinstance(destination, str) else destination
+    wanted = syncs.read(settings, sync) if isinstance(sync, str) else sync
+    now = now or datetime.now(UTC)
+    found = release or releases.latest(home)
+    if found is None:
+        raise PlanError(f"there is no release in {home.releases}: run `mailwright refresh` first")
+    releases.verify(home, found)
+    account = connector or _open(settings, home, wanted)
     try:
-        found = release or releases.latest(home)
-        if found is None:
-            raise PlanError(f"there is no release in {home.releases}: run `mailwright refresh` first")
-        releases.verify(home, found)
-        refused = refusals(settings, home, found)
-        with Ledger(home) as ledger, in_memory(settings) as connection:
-            base_revision = ledger.position(target.target).revision
-            connection.register("ledger_contacts", ledger.contacts(target.target))
-            connection.register("ledger_tags", ledger.tags(target.target))
-            connection.register("rejected", ledger.rejected(target.target))
-            connection.register("refused", _refused(refused))
-            return _compare(home, target, found, base_revision, connection, retry_rejected)
+        with Ledger(home, settings) as ledger:
+            if ledger.standing(account.target).is_new and account.platform.can_read:
+                _read_members(settings, found, wanted, account, ledger, now)
+            return _make(settings, home, wanted, found, account, ledger, retry_rejected, full, now)
     finally:
-        if owned:
-            target.close()
+        if connector is None:
+            account.close()
 
 
 def read(home: Home, destination: str, plan_hash: str | None = None) -> Plan:
@@ -167,16 +240,22 @@ def read(home: Home, destination: str, plan_hash: str | None = None) -> Plan:
     Raises:
         PlanError: there is none such, or more than one.
     """
-    found = sorted(home.plans.glob(f"{destination}-{plan_hash or ''}*.json"), key=lambda path: path.stat().st_mtime_ns)
+    shape = re.compile(re.escape(f"{destination}-{plan_hash or ''}") + "[0-9a-f]*[.]json")
+    found = sorted(
+        (path for path in home.plans.glob("*.json") if shape.fullmatch(path.name)),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
     if not found:
         raise PlanError(f"there is no kept plan for {destination}: run `mailwright plan {destination}`")
     if plan_hash and len(found) > 1:
         raise PlanError(f"{len(found)} plans begin with {plan_hash}: give more of the hash")
     try:
         said: dict[str, Any] = json.loads(found[-1].read_text(encoding="utf-8"))
-        said["as_of"] = datetime.fromisoformat(said["as_of"])
+        for name in ("as_of", "made_at", "expires_at"):
+            said[name] = datetime.fromisoformat(said[name])
         said["funnel"] = [(step, number) for step, number in said["funnel"]]
-        said["fields"] = [Field(**field) for field in said["fields"]]
+        said["fields"] = [Field(**mapped) for mapped in said["fields"]]
+        said["tripped"] = [Tripped(**one_tripped) for one_tripped in said["tripped"]]
         said["blocked"] = {
             segment: BlockedSegment(
                 datetime.fromisoformat(blocked["since"]) if blocked["since"] else None, blocked["changes"]
@@ -188,353 +267,291 @@ def read(home: Home, destination: str, plan_hash: str | None = None) -> Plan:
         raise PlanError(f"{found[-1]} can't be read ({error}): plan again") from None
 
 
+def why_silent(standing: Standing, release: Release, full: bool) -> str | None:
+    """Why a plan starts no automation; None where it may."""
+    if full:
+        return "full"
+    if release.reverts_to is not None:
+        return f"goes back to release {release.reverts_to}"
+    return standing.silent
+
+
+def _open(settings: Settings, home: Home, sync: Sync) -> Connector:
+    opened: Connector = importlib.import_module("activation.destinations").open(settings, home, sync)
+    return opened
+
+
+def _read_members(
+    settings: Settings, release: Release, sync: Sync, account: Connector, ledger: Ledger, now: datetime
+) -> None:
+    """Take over who is at a destination before its first plan."""
+    keys: set[str] = set()
+    if not account.platform.lists_members:
+        with in_memory(settings) as connection:
+            profiles = f"read_parquet('{releases.quoted(release.file('profiles'))}')"
+            rows = connection.execute(f"select distinct {key_sql(sync.key)} from {profiles}").fetchall()
+            keys = {key for (key,) in rows if key}
+    importlib.import_module("activation.reconcile").baseline(ledger, account, sync, now, keys)
+
+
+def _make(
+    settings: Settings,
+    home: Home,
+    sync: Sync,
+    release: Release,
+    account: Connector,
+    ledger: Ledger,
+    retry_rejected: bool,
+    full: bool,
+    now: datetime,
+) -> Plan:
+    standing = ledger.standing(account.target)
+    with in_memory(settings) as connection:
+        connection.register("known", ledger.rows(account.target))
+        connection.register("letters_given", ledger.dead_letters(account.target))
+        connection.execute("create table letters as from letters_given")
+        connection.register("refused", _refused(refusals(settings, home, release)))
+        rollback.create_profiles(connection, home, release)
+        for table in ("addresses", "funnel"):
+            connection.execute(f"create view {table} as from read_parquet('{releases.quoted(release.file(table))}')")
+        should = desired.create(connection, release, sync)
+        silent = why_silent(standing, release, full)
+        made = changes.create(
+            connection,
+            ledger,
+            account.target,
+            home,
+            release,
+            _base(home, standing),
+            sync,
+            should,
+            silent=silent is not None,
+            full=full,
+            retry_rejected=retry_rejected,
+        )
+        plan = _describe(connection, home, sync, release, account, standing, should, made, silent, now)
+        _write(plan, connection)
+        if not plan.is_empty:
+            personal = samples.personal_columns(settings.project_dir / "dbt_project")
+            samples.write(_samples_file(plan.path), samples.take(connection, should, personal))
+        return plan
+
+
+def _base(home: Home, standing: Standing) -> Release | None:
+    """The release that the destination stands at, if it is still there."""
+    if standing.release is None:
+        return None
+    try:
+        return releases.read(home, standing.release)
+    except ReleaseError:
+        return None
+
+
 def _refused(refused: Refusals) -> pa.Table:
     import pyarrow as pa
 
-    kinds = refused.kinds
     return pa.table({
-        "email": pa.array(kinds.keys(), pa.string()),
-        "is_pushed": pa.array((kind in PUSHED for kind in kinds.values()), pa.bool_()),
+        "email": pa.array(refused.kinds.keys(), pa.string()), "kind": pa.array(refused.kinds.values(), pa.string()),
     })  # fmt: skip
 
 
-def _strings(columns: Mapping[str, list[str]]) -> pa.Table:
-    import pyarrow as pa
-
-    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
-
-
-def _compare(
-    home: Home,
-    target: Destination,
-    release: Release,
-    base_revision: int,
+def _describe(
     connection: duckdb.DuckDBPyConnection,
-    retry_rejected: bool,
-) -> Plan:
-    rollback.create_profiles(connection, home, release)
-    for table in ("addresses", "funnel"):
-        connection.execute(f"create view {table} as from read_parquet('{_quoted(release.file(table))}')")
-    types = {name: str(kind) for name, kind, *_ in connection.execute("describe profiles").fetchall()}
-    fields = target.fields({name: kind for name, kind in types.items() if name not in _NOT_FIELDS})
-    if len({field.name for field in fields}) < len(fields):
-        names = ", ".join(f"{field.column} as {field.name}" for field in fields)
-        raise PlanError(f"two columns would become one field at {target.name}: {names}; rename one in sync_profiles")
-    _create_desired(connection, target, fields)
-    stale = _stale(release)
-    _create_blocked(connection, target, stale)
-    _create_changes(connection, target, home, release, retry_rejected)
-    return _keep(home, target, release, base_revision, connection, fields, stale)
-
-
-def _create_desired(connection: duckdb.DuckDBPyConnection, target: Destination, fields: list[Field]) -> None:
-    """Who should be there (desired), with which values (desired_values) and tags (desired_tags)."""
-    key = target.key_sql("email")
-    connection.execute(f"""
-        create table desired as
-        select {key} as key, email, segments
-        from profiles
-        where email not in (select email from refused)
-    """)
-    columns = ", ".join(f'coalesce(cast("{f.column}" as varchar), \'\') as "{f.name}"' for f in fields)
-    connection.execute(f"""
-        create table desired_values as
-        select key, field, value, substr(md5(key || chr(31) || field || chr(31) || value), 1, 16) as hash
-        from (
-            unpivot (select {key} as key, {columns} from profiles where email not in (select email from refused))
-            on columns(* exclude (key)) into name field value value
-        )
-    """)
-    connection.execute("""
-        create table desired_hashes as
-        select
-            key,
-            md5(string_agg(field || ':' || hash, ',' order by field)) as content_hash,
-            cast(to_json(map_from_entries(list(row(field, hash) order by field))) as varchar) as field_hashes
-        from desired_values
-        group by key
-    """)
-    connection.execute("create table tagged as select distinct key, unnest(segments) as segment from desired")
-    segments = [segment for (segment,) in connection.execute("select distinct segment from tagged").fetchall()]
-    connection.register("tag_names", _strings({"segment": segments, "tag": [target.tag_of(name) for name in segments]}))
-    connection.execute("create table desired_tags as select key, tag from tagged inner join tag_names using (segment)")
-
-
-def _stale(release: Release) -> dict[str, datetime | None]:
-    """Segments of a release whose members are too old for their cadence, with the as_of that those are of.
-
-    A release that goes back to another is old on purpose, so all of it is synced.
-    """
-    if release.reverts_to is not None:
-        return {}
-    as_of = release.confirmed_at or release.as_of
-    return {
-        name: state.as_of
-        for name, state in release.states.items()
-        if not state.fresh and is_stale(cast(Cadence, state.cadence), state.as_of, as_of)
-    }
-
-
-def _create_blocked(
-    connection: duckdb.DuckDBPyConnection, target: Destination, stale: Mapping[str, datetime | None]
-) -> None:
-    """Tags that are not synced (blocked_tags), and who loses them all the same (losing_tags).
-
-    Whoever is no longer sendable, or may no longer be profiled, loses every tag, however old the segment is.
-    """
-    connection.register("blocked_tags", _strings({"tag": [target.tag_of(name) for name in stale]}))
-    may_profile = "false"
-    if "may_profile" in {name for name, *_ in connection.execute("describe addresses").fetchall()}:
-        may_profile = "bool_or(may_profile)"
-    connection.execute(f"""
-        create table losing_tags as
-        select key from ledger_tags anti join desired using (key)
-        union
-        select {target.key_sql("email")} from addresses group by email having not coalesce({may_profile}, false)
-    """)
-
-
-def _create_changes(
-    connection: duckdb.DuckDBPyConnection, target: Destination, home: Home, release: Release, retry_rejected: bool
-) -> None:
-    """The difference: contact_changes, field_changes, tag_changes, unsubscribes, and what is held back."""
-    connection.execute(f"""
-        create table contact_candidates as
-        select
-            desired.key, desired.email, hashes.content_hash, hashes.field_hashes,
-            if(known.key is null, 'create', 'update') as action,
-            known.field_hashes as known_hashes,
-            {"false" if retry_rejected else "true"} and exists (
-                select 1 from rejected
-                where rejected.action in ('create', 'update')
-                    and rejected.key = desired.key and rejected.content_hash = hashes.content_hash
-            ) as is_held
-        from desired
-        inner join desired_hashes as hashes using (key)
-        left join ledger_contacts as known on desired.key = known.key
-        where known.key is null or known.content_hash <> hashes.content_hash or known.state <> '{SYNCED}';
-
-        create table contact_changes as select * from contact_candidates where not is_held;
-
-        create table field_changes as
-        with known as (
-            select key, unnest(map_entries(cast(cast(known_hashes as json) as map(varchar, varchar)))) as entry
-            from contact_changes
-            where action = 'update'
-        )
-        select changes.key, changes.action, wanted.field, wanted.value
-        from contact_changes as changes
-        inner join desired_values as wanted on changes.key = wanted.key
-        left join known on wanted.key = known.key and wanted.field = known.entry.key
-        where coalesce(
-            known.entry.value,
-            substr(md5(wanted.key || chr(31) || wanted.field || chr(31)), 1, 16)
-        ) <> wanted.hash;
-
-        create table tag_differences as
-        select 'tag_add' as action, key, tag
-        from desired_tags
-        anti join ledger_tags using (key, tag)
-        union all
-        select 'tag_remove', key, tag
-        from ledger_tags
-        anti join desired_tags using (key, tag);
-
-        create table tags_left_out as
-        select action, key, tag
-        from tag_differences
-        semi join blocked_tags using (tag)
-        where action = 'tag_add' or key not in (select key from losing_tags);
-
-        create table tag_candidates as
-        from tag_differences anti join tags_left_out using (action, key, tag);
-
-        create table tag_changes as
-        select candidates.action, candidates.key, candidates.tag
-        from tag_candidates as candidates
-        left join desired_hashes as hashes using (key)
-        where not ({"false" if retry_rejected else "true"} and (
-            exists (
-                select 1 from rejected
-                where rejected.action = candidates.action and rejected.key = candidates.key
-                    and rejected.tag = candidates.tag and rejected.content_hash = coalesce(hashes.content_hash, '')
-            )
-            -- Someone whom the platform does not take can't be tagged there.
-            or (
-                candidates.action = 'tag_add'
-                and exists (
-                    select 1 from contact_candidates as held
-                    where held.key = candidates.key and held.is_held and held.action = 'create'
-                )
-            )
-        ));
-
-        create table unsubscribes as
-        select known.key
-        from ledger_contacts as known
-        inner join (select {target.key_sql("email")} as key from refused where is_pushed) as pushed using (key)
-        where known.state = '{SYNCED}' and not ({"false" if retry_rejected else "true"} and exists (
-            select 1 from rejected
-            where rejected.action = 'unsubscribe' and rejected.key = known.key
-                and rejected.content_hash = known.content_hash
-        ));
-
-        create table needed as
-        select key from tag_changes union select key from unsubscribes;
-        create table known_addresses as
-        select key, email from desired where key in (select key from needed);
-    """)
-    _find_addresses(connection, target, home, release)
-
-
-def _find_addresses(connection: duckdb.DuckDBPyConnection, target: Destination, home: Home, release: Release) -> None:
-    """The ledger holds no address: look those of leavers up in this release, then in ever older ones."""
-    older = [number for number in reversed(releases.numbers(home)) if number < release.number]
-    files = [release.file("addresses")]
-    files += [file for number in older if (file := releases.read(home, number).file("addresses")).exists()]
-    if retention.departed(home).exists():
-        files.append(retention.departed(home))
-    for file in files:
-        connection.execute(f"""
-            insert into known_addresses
-            select {target.key_sql("email")}, any_value(email)
-            from read_parquet('{_quoted(file)}')
-            where {target.key_sql("email")} in (
-                select key from needed except select key from known_addresses
-            )
-            group by 1
-        """)
-        if not connection.execute("select 1 from needed anti join known_addresses using (key) limit 1").fetchone():
-            return
-
-
-def _keep(
     home: Home,
-    target: Destination,
+    sync: Sync,
     release: Release,
-    base_revision: int,
-    connection: duckdb.DuckDBPyConnection,
-    fields: list[Field],
-    stale: Mapping[str, datetime | None],
+    account: Connector,
+    standing: Standing,
+    should: Desired,
+    made: Changes,
+    silent: str | None,
+    now: datetime,
 ) -> Plan:
-    connection.execute("""
-        create table operations as
-        with said as (
-            select key, to_json(map_from_entries(list(row(field, value) order by field))) as fields
-            from field_changes
-            -- A contact that is new has nothing to clear.
-            where action = 'update' or value <> ''
-            group by key
-        )
-        select 1 as phase, 'unsubscribe' as action, unsubscribes.key, email, '' as tag, '{}' as fields,
-            content_hash, '' as field_hashes
-        from unsubscribes
-        inner join ledger_contacts using (key)
-        left join known_addresses using (key)
-        union all
-        select 2, action, changes.key, email, '', coalesce(cast(said.fields as varchar), '{}'),
-            content_hash, field_hashes
-        from contact_changes as changes
-        left join said using (key)
-        union all
-        select 3, action, tag_changes.key, email, tag, '{}', coalesce(content_hash, ''), ''
-        from tag_changes
-        left join known_addresses using (key)
-        left join desired_hashes using (key)
-    """)
-
-    def one(query: str) -> int:
-        row = connection.execute(query).fetchone()
-        return int(row[0]) if row else 0
-
-    def many(query: str) -> dict[str, int]:
-        return dict(connection.execute(query).fetchall())
-
-    operations_hash = connection.execute("""
-        select md5(coalesce(string_agg(row_hash, '' order by row_hash), ''))
-        from (select md5(cast(to_json(operations) as varchar)) as row_hash from operations)
-    """).fetchone()
-    import hashlib
-
-    said = f"{target.target}\n{base_revision}\n{release.number}\n{release.content_hash}\n{operations_hash}"
-    plan_hash = hashlib.sha256(said.encode()).hexdigest()[:16]
-    actions = many("select action, count(*) from operations group by 1")
-    adds = many("select tag, count(*) from tag_changes where action = 'tag_add' group by 1 order by 1")
-    removes = many("select tag, count(*) from tag_changes where action = 'tag_remove' group by 1 order by 1")
-    refused_now = one("select count(*) from profiles where email in (select email from refused)")
-    funnel = connection.execute("select step, addresses from funnel order by step_number").fetchall()
-    upserts = actions.get("create", 0) + actions.get("update", 0)
-    wanted = one("select count(*) from desired")
-    left_out = many("select tag, count(*) from tags_left_out group by 1")
-    held_contacts = one("select count(*) from contact_candidates where is_held")
-    work = Workload(
-        upserts,
-        actions.get("unsubscribe", 0),
-        {tag: (adds.get(tag, 0), removes.get(tag, 0)) for tag in sorted({*adds, *removes})},
-        one("select count(*) from operations where action = 'tag_remove' and email is null"),
-        () if one("select count(*) from ledger_contacts") else [field.name for field in fields],
-        set(adds) - set(many("select tag, count(*) from ledger_tags group by 1")),
+    platform = account.platform
+    actions = Counter(counts(connection, "select action, count(*) from operations group by 1"))
+    adds, removes = _tags(connection, "add"), _tags(connection, "remove")
+    starts = {sync.start_tag_of(segment): segment for segment in sync.automations}
+    calls = _calls(connection, platform, actions)
+    valid = should.funnel[-1][1]
+    leavers = one(
+        connection,
+        """
+        select count(distinct key) from operations
+        where action in ('unsubscribe', 'erase', 'leave', 'archive')
+            or (action = 'tag_remove' and unhex(key) not in (select key from desired where key is not null))
+        """,
     )
-    plan = Plan(
-        destination=target.name,
-        target=target.target,
-        description=target.description,
+    written = one(connection, "select count(*) from contacts")
+    plan_hash = _hash(connection, sync, release, account, standing)
+    return Plan(
+        destination=sync.name,
+        platform=platform.name,
+        target=account.target,
+        description=account.description,
         release=release.number,
         release_hash=release.content_hash,
         as_of=release.as_of,
-        base_revision=base_revision,
+        made_at=now,
+        expires_at=now + sync.expires,
+        base_revision=standing.revision,
         hash=plan_hash,
-        operations=sum(actions.values()),
-        creates=actions.get("create", 0),
-        updates=actions.get("update", 0),
-        updates_by_field=many("""
-            select field, count(*) from field_changes where action = 'update' group by 1 order by 1
-        """),
-        tag_adds=adds,
-        tag_removes=removes,
-        leavers=one("""
-            select count(*) from (
-                select key from unsubscribes
-                union
-                select key from tag_changes where key not in (select key from desired)
-            )
-        """),
-        unsubscribes=actions.get("unsubscribe", 0),
+        silent=silent,
+        operations=actions.total(),
+        creates=actions["create"],
+        updates=actions["update"],
+        updates_by_field=counts(
+            connection,
+            """
+            select name, count(*)
+            from (select unnest(json_keys(fields)) as name from operations where action = 'update')
+            group by 1 order by 1
+            """,
+        ),
+        rekeys=actions["rekey"],
+        tag_adds={tag: number for tag, number in adds.items() if tag not in starts},
+        tag_removes={tag: number for tag, number in removes.items() if tag not in starts},
+        automations={starts[tag]: number for tag, number in adds.items() if tag in starts},
+        leavers=leavers,
+        unsubscribes=actions["unsubscribe"],
+        erasures=actions["erase"],
+        archives=actions["archive"],
         blocked={
-            segment: BlockedSegment(since, left_out.get(target.tag_of(segment), 0))
-            for segment, since in sorted(stale.items())
+            segment: BlockedSegment(
+                since, sum(made.left_out[name] for name in (sync.tag_of(segment), sync.start_tag_of(segment)))
+            )
+            for segment, since in sorted(should.stale.items())
         },
-        held_back=held_contacts + one("select count(*) from tag_candidates") - one("select count(*) from tag_changes"),
-        unchanged=wanted - upserts - held_contacts,
-        funnel=[
-            *funnel,
-            ("in the release", one("select count(*) from profiles")),
-            ("not refused since", one("select count(*) from profiles") - refused_now),
-        ],
-        calls=target.expected_calls(work) if actions else {},
-        fields=fields,
-        path=home.plans / f"{target.name}-{plan_hash}.parquet",
+        held_back=made.held_back,
+        invalid=dict(should.invalid),
+        further_addresses=should.further_addresses,
+        unchanged=valid - written,
+        funnel=list(should.funnel),
+        holdout=0,
+        calls=calls,
+        seconds=sum(_seconds(platform, kind, number) for kind, number in calls.items()),
+        points=one(connection, "select sum(points) from operations"),
+        tripped=breakers.check(
+            _numbers(connection, home, release, standing, made, valid, leavers, removes, now), sync.breakers
+        ),
+        fields=list(should.fields),
+        path=home.plans / f"{sync.name}-{plan_hash}.parquet",
     )
-    _write(plan, connection)
-    return plan
+
+
+def _numbers(
+    connection: duckdb.DuckDBPyConnection,
+    home: Home,
+    release: Release,
+    standing: Standing,
+    made: Changes,
+    valid: int,
+    leavers: int,
+    removes: Mapping[str, int],
+    now: datetime,
+) -> Numbers:
+    staying = one(connection, f"select count(*) from compared where is_desired and state = {int(State.SYNCED)}")
+    coming = one(
+        connection,
+        f"""
+        select count(*) from operations
+        where action = 'create'
+            or (action = 'update' and unhex(key) in (select key from compared where state = {int(State.FOUND)}))
+        """,
+    )
+    checked = gate.read(home)
+    # In a home of bygone deliveries the clock stands still, and so does the age of what was released.
+    confirmed = checked.passed_at or (None if home.as_of is not None else release.confirmed_at or release.as_of)
+    return Numbers(
+        audience=valid,
+        before=staying + leavers,
+        added=coming,
+        removed=leavers,
+        segments={tag: (having, removes.get(tag, 0)) for tag, having in made.members.items()},
+        is_first=standing.silent is not None,
+        age=now - confirmed if confirmed is not None else None,
+        gate_failed=checked.failed,
+    )
+
+
+def _tags(connection: duckdb.DuckDBPyConnection, change: str) -> dict[str, int]:
+    """Contacts by tag that it is put on, or taken off; whether by an operation of its own or with the contact."""
+    return counts(
+        connection,
+        f"""
+        select tag, count(*)
+        from (
+            select tag from operations where action = 'tag_{change}'
+            union all
+            select unnest({change}) from operations where action <> 'rekey'
+        )
+        group by 1 order by 1
+        """,
+    )
+
+
+def _calls(connection: duckdb.DuckDBPyConnection, platform: Platform, actions: Mapping[str, int]) -> dict[str, int]:
+    """Calls by kind: rows share a call as far as the platform's batches go, of tags only those of one tag."""
+    rows: Counter[str] = Counter()
+    for action, number in actions.items():
+        if KINDS[action] != "tags":
+            rows[KINDS[action]] += number
+    calls = {kind: math.ceil(number / platform.limit(kind).batch) for kind, number in rows.items()}
+    changed = connection.execute("""
+        select count(*) filter (action = 'tag_add'), count(*) filter (action = 'tag_remove')
+        from operations where tag <> '' group by tag
+    """).fetchall()
+    if changed:
+        batch = platform.limit("tags").batch
+        # A call takes as many additions as removals of a tag.
+        calls["tags"] = sum(math.ceil(max(added, removed) / batch) for added, removed in changed)
+    return dict(sorted(calls.items()))
+
+
+def _seconds(platform: Platform, kind: str, calls: int) -> float:
+    limit = platform.limit(kind)
+    return 0.0 if limit.calls is None else calls * limit.seconds / limit.calls
+
+
+def _hash(
+    connection: duckdb.DuckDBPyConnection, sync: Sync, release: Release, account: Connector, standing: Standing
+) -> str:
+    """Of everything that an apply goes by. Row hashes are summed, so that no order of rows matters."""
+    rows = connection.execute("""
+        select count(*), sum(cast(row_hash & 18446744073709551615 as hugeint)), sum(cast(row_hash >> 64 as hugeint))
+        from (select md5_number(cast(to_json(operations) as varchar)) as row_hash from operations)
+    """).fetchone()
+    said = f"{account.target}\n{standing.revision}\n{release.number}\n{release.content_hash}\n{sync!r}\n{rows}"
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def _write(plan: Plan, connection: duckdb.DuckDBPyConnection) -> None:
     plan.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with replacing(plan.path) as beside:
         beside.touch(mode=0o600)
+        # The tag on which an automation starts goes before the segment's own, by which the next plan sees who entered.
         connection.execute(
-            "copy (from operations order by phase, tag, action, key)"
-            f" to '{_quoted(beside)}' (format parquet, row_group_size 50000)"
+            "copy (from operations order by phase, tag desc, action, key)"
+            f" to '{releases.quoted(beside)}' (format parquet, row_group_size 50000)"
         )
-        os.chmod(beside, 0o600)
+        beside.chmod(0o600)
     said: Mapping[str, Any] = {name: value for name, value in asdict(plan).items() if name != "path"}
     header = plan.path.with_suffix(".json")
     # Instants are all of them aware.
     text = json.dumps(said, indent=2, default=lambda moment: moment.astimezone(UTC).isoformat())
-    write_atomically(header, text + "\n")
-    header.chmod(0o600)
+    with replacing(header) as beside:
+        beside.touch(mode=0o600)
+        beside.write_text(text + "\n", encoding="utf-8")
 
 
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
+def _samples_file(path: Path) -> Path:
+    return path.with_suffix(".samples.json")
+
+
+def _automations_said(plan: Plan) -> str:
+    if plan.silent is not None:
+        return f"none: {plan.silent}"
+    return ", ".join(f"{segment}: {number:,}" for segment, number in plan.automations.items()) or "none"
+
+
+def _time_said(seconds: float) -> str:
+    return str(timedelta(seconds=math.ceil(seconds)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from activation.apply import ApplyReport
-from activation.plan import Plan
+from activation.old_plan import Plan
 
 
 def plan_markdown(plan: Plan) -> str:

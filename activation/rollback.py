@@ -213,10 +213,10 @@ def _create_today(connection: duckdb.DuckDBPyConnection, home: Home, newest: Rel
         group by email
         having bool_or(is_sendable)
     """)
-    _create_survivors(connection, home)
+    create_survivors(connection, home)
 
 
-def _create_survivors(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
+def create_survivors(connection: duckdb.DuckDBPyConnection, home: Home) -> None:
     """Make `survivors`: today's customer of one who was merged away, whom the identity journal tells."""
     import pyarrow as pa
 

@@ -552,7 +552,7 @@ def activation_assets() -> list[dg.AssetsDefinition]:
         required_resource_keys=NEEDS,
     )
     def mailchimp_plan(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        from activation import plan
+        from activation import old_plan as plan
 
         shop: Workshop = context.resources.workshop
         with shop.step("Plan the sync"):

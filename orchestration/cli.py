@@ -231,7 +231,7 @@ def plan(destination: DestinationArgument) -> None:
 
     [dim]mailwright plan mailchimp[/dim]
     """
-    from activation import plan as plans
+    from activation import old_plan as plans
     from core.home import open_home
     from orchestration.showing import plan_summary
 

@@ -25,7 +25,7 @@ def run_demo(settings: Settings, console: Console, reporter: Reporter) -> None:
     Raises:
         MailwrightError: a step failed; running the demo again goes on from there.
     """
-    from activation import plan
+    from activation import old_plan as plan
 
     started = time.perf_counter()
     settings = settings.model_copy(update={"mailchimp_api_key": None})

@@ -311,7 +311,8 @@ def apply_plan(
         PlanError: there is no such plan, or it is out of date.
         DestinationError: the platform can't be reached or refuses us.
     """
-    from activation import apply, plan
+    from activation import apply
+    from activation import old_plan as plan
 
     kept = plan.read(home, destination, plan_hash)
     start_sandbox_if_needed(settings, home)

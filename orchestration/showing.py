@@ -12,7 +12,7 @@ from core.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from activation.plan import Plan
+    from activation.old_plan import Plan
     from orchestration.workshop import Tally
 
 
@@ -177,7 +177,7 @@ def local_date(home: Home) -> str:
 
 
 def _newest_plan(home: Home) -> str:
-    from activation import plan
+    from activation import old_plan as plan
     from activation.old_ledger import Ledger
     from core.errors import PlanError
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from activation import plan, releases
+from activation import old_plan as plan
+from activation import releases
 from orchestration.publishing import read_publication, segment_sizes
 from orchestration.showing import sandbox_contents
 from tests.conftest import CommandLine

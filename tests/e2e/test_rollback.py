@@ -12,7 +12,8 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from activation import plan, releases
+from activation import old_plan as plan
+from activation import releases
 from activation.sandbox.account import DATABASE
 from core.home import Home
 from tests.conftest import CommandLine

@@ -253,7 +253,8 @@ def test_a_refusal_is_passed_on_as_an_unsubscribe(world: World) -> None:
 CHILD = """
 import os, sys
 from pydantic import SecretStr
-from activation import apply, plan
+from activation import apply
+from activation import old_plan as plan
 from activation.connectors.mailchimp import Mailchimp
 from core.home import Home
 from core.settings import load_settings

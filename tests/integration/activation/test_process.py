@@ -16,7 +16,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from activation import apply, plan
+from activation import apply
+from activation import old_plan as plan
 from activation.destination import connect
 from activation.sandbox import process
 from activation.sandbox.account import open_account

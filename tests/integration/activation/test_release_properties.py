@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from activation import history, plan, releases, rollback
+from activation import history, releases, rollback
+from activation import old_plan as plan
 from activation.connectors.mailchimp import Mailchimp
 from activation.old_ledger import Ledger
 from activation.sandbox.app import Sandbox

@@ -15,7 +15,8 @@ import duckdb
 import pytest
 from sqlalchemy import delete
 
-from activation import history, plan, releases, rollback
+from activation import history, releases, rollback
+from activation import old_plan as plan
 from activation.old_ledger import contacts
 from activation.render import plan_markdown
 from activation.sandbox.store import hash_of

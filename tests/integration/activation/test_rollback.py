@@ -13,7 +13,7 @@ import yaml
 
 from activation import history, releases, rollback
 from activation.comparison import compare
-from activation.plan import Plan
+from activation.old_plan import Plan
 from core.errors import ReleaseError
 from core.home import Home
 from core.settings import PROJECT_ROOT

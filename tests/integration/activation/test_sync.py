@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from activation import apply, plan, releases
+from activation import apply, releases
+from activation import old_plan as plan
 from activation.render import plan_markdown, report_markdown
 from core.errors import DestinationError, PlanError
 from tests.integration.activation.world import AS_OF, Person, World, people

@@ -17,11 +17,12 @@ from typing import Any
 import duckdb
 import uvicorn
 
-from activation import apply, plan, releases
+from activation import apply, releases
+from activation import old_plan as plan
 from activation.apply import ApplyReport, RetryPolicy
 from activation.connectors.mailchimp import Mailchimp
 from activation.old_ledger import Ledger
-from activation.plan import Plan
+from activation.old_plan import Plan
 from activation.releases import Release
 from activation.sandbox.app import Sandbox
 from activation.sandbox.store import hash_of

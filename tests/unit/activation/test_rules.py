@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from activation import plan
+from activation import old_plan as plan
 from activation.connectors import mailchimp
 from activation.connectors.mailchimp import Mailchimp, merge_tag
 from activation.destination import Action, Contact, Workload, action_of, redact
