@@ -185,16 +185,18 @@ def read_arrow(connection: Connection, query: str, schema: pa.Schema) -> pa.Tabl
     """
     import pyarrow as pa
 
-    result = connection.execution_options(stream_results=True).exec_driver_sql(query)
-    cursor: Any = result.cursor
+    driver: Any = connection.connection
+    # PostgreSQL sends the whole result at once unless the cursor has a name.
+    cursor = driver.cursor(name="rows") if connection.dialect.name == "postgresql" else driver.cursor()
     batches = []
     try:
+        cursor.execute(query)
         while rows := cursor.fetchmany(1_000):
             columns = zip(*rows, strict=True)
             arrays = [_array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
             batches.append(pa.record_batch(arrays, schema))
     finally:
-        result.close()
+        cursor.close()
     return pa.Table.from_batches(batches, schema).combine_chunks()
 
 

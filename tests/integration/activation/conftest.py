@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from pydantic import SecretStr
+from sqlalchemy import create_engine, text
 
 from activation.connectors.mailchimp import Mailchimp
 from activation.sandbox.app import Sandbox
 from core.home import Home
 from core.settings import Settings
+from tests.integration.activation import postgresql
 from tests.integration.activation.world import Faults, World, serving
 
 
@@ -53,3 +56,28 @@ def api(world: World) -> Iterator[httpx.Client]:
     base = f"{world.destination._base_url}/lists/{world.sandbox.store.account.list_id}"
     with httpx.Client(base_url=base, auth=("anyone", key), trust_env=False) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """A PostgreSQL server's address."""
+    binaries = postgresql.binaries()
+    if binaries is None:
+        pytest.skip(postgresql.MISSING)
+    with postgresql.running(binaries) as url:
+        yield url
+
+
+@pytest.fixture
+def database(postgresql_server: str) -> Iterator[SecretStr]:
+    """A database of its own for each test."""
+    name = f"ledger_{uuid.uuid4().hex[:12]}"
+    engine = create_engine(
+        postgresql_server.replace("postgresql://", "postgresql+psycopg://"), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.execute(text(f"create database {name}"))
+    yield SecretStr(postgresql_server.replace("/postgres?", f"/{name}?"))
+    with engine.connect() as connection:
+        connection.execute(text(f"drop database {name} with (force)"))
+    engine.dispose()
