@@ -18,7 +18,7 @@ from core.home import Home
 from core.settings import Settings
 
 # Name -> module with a function `connect(settings, home) -> Destination`; imported when named, not before.
-CONNECTORS = {"mailchimp": "activation.connectors.mailchimp"}
+CONNECTORS = {"mailchimp": "activation.old_mailchimp"}
 
 FieldType = Literal["text", "number", "date"]
 

@@ -152,23 +152,9 @@ def sandbox_line(settings: Settings, home: Home) -> str:
 
 def sandbox_contents(home: Home) -> dict[str, int]:
     """Contacts, tags and taggings that the sandbox holds; empty if it was never started."""
-    import sqlite3
-    from contextlib import closing
+    from activation.sandbox.people import contents
 
-    from activation.sandbox.account import DATABASE
-
-    path = home.sandbox / DATABASE
-    if not path.exists():
-        return {}
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as connection:
-        try:
-            counted = connection.execute(
-                "select (select count(*) from members where status = 'subscribed'),"
-                " (select count(*) from segments), (select count(*) from segment_members)"
-            ).fetchone()
-        except sqlite3.OperationalError:  # made, but never served
-            return {}
-    return dict(zip(("contacts", "tags", "taggings"), counted, strict=True))
+    return contents(home.sandbox, "mailchimp")
 
 
 def local_date(home: Home) -> str:

@@ -37,19 +37,16 @@ def main() -> int:
 
 def serve(folder: Path, listener: socket.socket, descriptor: int, wanted_port: int) -> None:
     """Serve until told to end. The imports are here: what only asks for the status need not pay for them."""
-    import uvicorn
-
-    from activation.sandbox.app import Sandbox
+    from activation.sandbox.app import Sandbox, server
 
     port = listener.getsockname()[1]
     sandbox = Sandbox(folder, f"{os.getpid()}-{port}")
     said = {"process_id": os.getpid(), "port": port, "wanted_port": None if port == wanted_port else wanted_port}
     os.pwrite(descriptor, json.dumps(said).encode(), 0)
-    config = uvicorn.Config(sandbox.app(), log_level="warning", access_log=False, timeout_graceful_shutdown=3)
     try:
-        uvicorn.Server(config).run(sockets=[listener])
+        server(sandbox).run(sockets=[listener])
     finally:
-        sandbox.store.close()
+        sandbox.close()
 
 
 def _lock(descriptor: int) -> bool:

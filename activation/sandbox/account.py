@@ -1,43 +1,28 @@
-"""The sandbox's one account: its key and its audience, made at random with its database."""
+"""The sandbox's accounts: keys as the platforms would give them, made at random with a platform's file."""
 
 from __future__ import annotations
 
-import secrets
-import sqlite3
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 
-DATABASE = "mailchimp.db"
+from activation.connector import SandboxAccount
+from activation.sandbox.parts import parts
+from activation.sandbox.people import People
+from core.errors import PlanError
 
 
-@dataclass(frozen=True)
-class Account:
-    """Key and audience. Both go with the database: delete it, and the ledger knows the new audience from the old."""
+def open_account(folder: Path, platform: str, url: Callable[[], str]) -> SandboxAccount:
+    """A platform's account in the sandbox of `folder`, made when it is not there.
 
-    api_key: str = field(repr=False)
-    list_id: str
+    Args:
+        url: tells where the sandbox is, when it is first called; may start it.
 
-
-def open_account(folder: Path) -> Account:
-    """The account of the sandbox in `folder`, made when it is not there."""
-    with closing(open_database(folder)) as connection:
-        with connection:
-            connection.execute("create table if not exists account (api_key text not null, list_id text not null)")
-            connection.execute(
-                "insert into account select ?, ? where not exists (select 1 from account)",
-                (f"{secrets.token_hex(16)}-sandbox", secrets.token_hex(5)),
-            )
-        api_key, list_id = connection.execute("select api_key, list_id from account").fetchone()
-    return Account(api_key, list_id)
-
-
-def open_database(folder: Path) -> sqlite3.Connection:
-    """Open the sandbox's SQLite file, readable by its owner only: it holds contacts and the key."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / DATABASE
-    path.touch(mode=0o600)
-    connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
-    connection.execute("pragma journal_mode = wal")
-    connection.execute("pragma synchronous = normal")
-    return connection
+    Raises:
+        PlanError: the sandbox has no such platform.
+    """
+    if platform not in parts():
+        raise PlanError(f"the sandbox has no platform {platform!r}; it has: {', '.join(parts())}")
+    with closing(People(folder, platform)) as people:
+        part = parts()[platform](people)
+        return SandboxAccount(part.account, lambda: f"{url()}/{platform}", part.secrets)

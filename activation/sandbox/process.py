@@ -16,13 +16,16 @@ import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.errors import DestinationError
 from core.home import Home
-from core.settings import Settings
+from core.settings import PREFIX, Settings
+
+if TYPE_CHECKING:
+    from activation.connector import SandboxAccount
 
 PORTS_TRIED = 20
-_SECRETS = ("MAILWRIGHT_MAILCHIMP_API_KEY",)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Running:
 
     @property
     def url(self) -> str:
-        """Without a slash at the end; the page for people is there, the API under /3.0."""
+        """Without a slash at the end; the page for people is there, each platform below its own name."""
         return f"http://127.0.0.1:{self.port}"
 
     def summary(self) -> dict[str, str | int]:
@@ -106,7 +109,8 @@ def start(settings: Settings, home: Home, *, wait_seconds: float = 20.0) -> Runn
             stderr=output,
             start_new_session=True,
             cwd=settings.project_dir,
-            env={name: value for name, value in os.environ.items() if name not in _SECRETS},
+            # It needs no setting, and no key of a real account.
+            env={name: value for name, value in os.environ.items() if not name.startswith(PREFIX)},
         )  # fmt: skip
     log.chmod(0o600)
     deadline = time.monotonic() + wait_seconds
@@ -123,6 +127,17 @@ def start(settings: Settings, home: Home, *, wait_seconds: float = 20.0) -> Runn
             break
         time.sleep(0.05)
     raise DestinationError(f"the sandbox did not come up: its log, {log}, ends with {_last_line(log)!r}")
+
+
+def account(settings: Settings, home: Home, platform: str) -> SandboxAccount:
+    """A platform's account in the home's sandbox, which is started by the first call there.
+
+    Raises:
+        PlanError: the sandbox has no such platform.
+    """
+    from activation.sandbox.account import open_account
+
+    return open_account(home.sandbox, platform, lambda: start(settings, home).url)
 
 
 def stop(home: Home, *, wait_seconds: float = 10.0) -> bool:

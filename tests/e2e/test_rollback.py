@@ -14,7 +14,7 @@ import pytest
 
 from activation import old_plan as plan
 from activation import releases
-from activation.sandbox.account import DATABASE
+from activation.sandbox.people import database
 from core.home import Home
 from tests.conftest import CommandLine
 from tests.e2e.conftest import copy_of
@@ -33,12 +33,11 @@ def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -
 
 def tagged(home: Home) -> set[tuple[str, str]]:
     """(tag, address) at the sandbox."""
-    with closing(sqlite3.connect(f"file:{home.sandbox / DATABASE}?mode=ro", uri=True)) as connection:
+    with closing(sqlite3.connect(f"file:{database(home.sandbox, 'mailchimp')}?mode=ro", uri=True)) as connection:
         return set(
             connection.execute(
-                "select segments.name, members.email_address from segment_members"
-                " join segments on segments.id = segment_members.segment_id"
-                " join members on members.hash = segment_members.hash"
+                "select groups.name, people.email from memberships"
+                " join groups on groups.id = memberships.group_id join people on people.key = memberships.key"
             )
         )
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
-from activation.connectors.mailchimp import Mailchimp
+from activation.old_mailchimp import Mailchimp
 from activation.sandbox.app import Sandbox
 from core.home import Home
 from core.settings import Settings
@@ -33,28 +33,29 @@ def settings(home: Home, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def world(home: Home, settings: Settings) -> Iterator[World]:
-    sandbox = Sandbox(home.sandbox, "test")
+    sandbox = Sandbox(home.sandbox, "test", ["mailchimp"])
+    part = sandbox.parts["mailchimp"]
     faults = Faults(sandbox.app())
     with serving(faults) as url:
         destination = Mailchimp(
-            f"{url}/3.0",
-            SecretStr(sandbox.store.account.api_key),
-            sandbox.store.account.list_id,
+            f"{url}/mailchimp/3.0",
+            SecretStr(part.secrets["api_key"]),
+            part.secrets["list_id"],
             "Mailchimp sandbox",
             account="sandbox",
             timeout=5,
         )
         yield World(home, settings, sandbox, destination, faults)
         destination.close()
-    sandbox.store.close()
+    sandbox.close()
 
 
 @pytest.fixture
 def api(world: World) -> Iterator[httpx.Client]:
     """A plain client of the sandbox's audience, with its key."""
-    key = world.sandbox.store.account.api_key
-    base = f"{world.destination._base_url}/lists/{world.sandbox.store.account.list_id}"
-    with httpx.Client(base_url=base, auth=("anyone", key), trust_env=False) as client:
+    secrets = world.sandbox.parts["mailchimp"].secrets
+    base = f"{world.destination._base_url}/lists/{secrets['list_id']}"
+    with httpx.Client(base_url=base, auth=("anyone", secrets["api_key"]), trust_env=False) as client:
         yield client
 
 

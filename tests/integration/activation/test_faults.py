@@ -7,18 +7,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import httpx
 import pytest
 from pydantic import SecretStr
 
 from activation.apply import RetryPolicy
-from activation.connectors.mailchimp import Mailchimp
 from activation.old_ledger import SYNCED
-from activation.sandbox.store import Store
+from activation.old_mailchimp import Mailchimp
+from activation.sandbox.part import Call, Endpoint, ProblemError
+from activation.sandbox.parts.mailchimp import MailchimpPart
 from core.errors import DestinationError
 from core.settings import PROJECT_ROOT
 from tests.integration.activation.world import (
@@ -53,7 +55,7 @@ def in_a_second() -> bytes:
 )
 @pytest.mark.parametrize("path", ["/lists/{list}", "/segments"], ids=["contacts", "set-up"])
 def test_passing_trouble_is_retried(world: World, fault: Fault, path: str) -> None:
-    list_id = world.sandbox.store.account.list_id
+    list_id = world.secrets["list_id"]
     world.release(people(3))
     world.faults.order(fault, times=2, path_ends=path.replace("{list}", list_id))
     report = world.apply()
@@ -69,7 +71,7 @@ def test_passing_trouble_is_retried(world: World, fault: Fault, path: str) -> No
 def test_retry_after_is_waited_for(world: World, said: bytes | str) -> None:
     world.release(people(1, segments=()))
     header = in_a_second() if said == "date" else b"1"
-    world.faults.order(answers(429, b"", [(b"retry-after", header)]), path_ends=world.sandbox.store.account.list_id)
+    world.faults.order(answers(429, b"", [(b"retry-after", header)]), path_ends=world.secrets["list_id"])
     started = time.monotonic()
     assert world.apply().upserted == 1
     assert time.monotonic() - started > 0.9, "IMPATIENT alone would have waited 10 ms"
@@ -77,9 +79,9 @@ def test_retry_after_is_waited_for(world: World, said: bytes | str) -> None:
 
 def test_a_timeout_is_retried(world: World) -> None:
     world.release(people(2, segments=()))
-    world.faults.order(hang, path_ends=world.sandbox.store.account.list_id)
+    world.faults.order(hang, path_ends=world.secrets["list_id"])
     impatient = Mailchimp(
-        world.destination._base_url, world.destination._api_key, world.sandbox.store.account.list_id, "Mailchimp sandbox",
+        world.destination._base_url, world.destination._api_key, world.secrets["list_id"], "Mailchimp sandbox",
         account="sandbox", timeout=0.5,
     )  # fmt: skip
     report = world.apply(destination=impatient)
@@ -110,7 +112,7 @@ def test_trouble_that_stays_stops_with_what_to_do_and_a_later_apply_goes_on(worl
 def test_a_platform_that_is_not_there(world: World) -> None:
     world.release(people(1))
     nowhere = Mailchimp(
-        "http://127.0.0.1:1/3.0", SecretStr("k-sandbox"), world.sandbox.store.account.list_id, "Mailchimp sandbox",
+        "http://127.0.0.1:1/3.0", SecretStr("k-sandbox"), world.secrets["list_id"], "Mailchimp sandbox",
         account="sandbox",
     )  # fmt: skip
     with pytest.raises(DestinationError, match="can't be reached"):
@@ -127,28 +129,23 @@ def test_a_platform_that_is_not_there(world: World) -> None:
 )
 def test_what_no_retry_can_heal_stops_at_once(world: World, status: int, advice: str) -> None:
     world.release(people(2))
-    world.faults.order(
-        answers(status, b'{"title": "No"}', [PROBLEM]), times=9, path_ends=world.sandbox.store.account.list_id
-    )
+    world.faults.order(answers(status, b'{"title": "No"}', [PROBLEM]), times=9, path_ends=world.secrets["list_id"])
     with pytest.raises(DestinationError, match=advice):
         world.apply()
-    assert world.faults.seen["POST", f"/3.0/lists/{world.sandbox.store.account.list_id}"] == 1
+    list_id = world.secrets["list_id"]
+    assert world.faults.seen["POST", f"/mailchimp/3.0/lists/{list_id}"] == 1
 
 
 def test_a_batch_refused_for_one_bad_row_is_split_until_the_row_is_found(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The sandbox refuses a whole call for one address here, as platforms do for what they can't parse."""
-    batch = Store.batch
 
-    def picky(self: Store, body: Mapping[str, list[dict[str, str]]], **options: bool) -> dict[str, object]:
-        from activation.sandbox.store import ProblemError
-
-        if any(member["email_address"] == "person00005@example.com" for member in body["members"]):
+    def picky(self: MailchimpPart, call: Call, endpoint: Endpoint) -> None:
+        if b"person00005@example.com" in call.raw:
             raise ProblemError(400, "Invalid Resource", "person00005@example.com of Ada can't be stored")
-        return batch(self, body, **options)
 
-    monkeypatch.setattr(Store, "batch", picky)
+    monkeypatch.setattr(MailchimpPart, "validate", picky)
     world.release(people(40))
     report = world.apply()
     assert (report.upserted, report.rejected) == (39, 1)
@@ -159,17 +156,15 @@ def test_a_batch_refused_for_one_bad_row_is_split_until_the_row_is_found(
 def test_a_row_that_the_answer_does_not_mention_is_not_acknowledged(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batch = Store.batch
+    shapes = MailchimpPart._shapes
 
-    def forgetful(self: Store, body: Mapping[str, list[dict[str, str]]], **options: bool) -> dict[str, object]:
-        said = batch(self, body, **options)
-        said["new_members"] = said["new_members"][1:]
-        return said
+    def forgetful(self: MailchimpPart, people: Sequence[Any], *rest: Any) -> list[dict[str, Any]]:
+        return shapes(self, people[1:], *rest)
 
-    monkeypatch.setattr(Store, "batch", forgetful)
+    monkeypatch.setattr(MailchimpPart, "_shapes", forgetful)
     world.release(people(3))
     assert world.apply().upserted == 2
-    monkeypatch.setattr(Store, "batch", batch)
+    monkeypatch.setattr(MailchimpPart, "_shapes", shapes)
     again = world.plan()
     assert (again.creates, again.tag_adds) == (1, {"mw: frequent_buyers": 1})
     world.apply(again)
@@ -206,7 +201,7 @@ def test_a_withdrawal_while_applying_holds_for_the_batches_after_it(world: World
     arrived: list[str] = []
 
     def deliver(method: str, path: str) -> None:
-        if method == "POST" and path.endswith(world.sandbox.store.account.list_id) and not arrived:
+        if method == "POST" and path.endswith(world.secrets["list_id"]) and not arrived:
             arrived.append(path)
             world.refuse(late)
 
@@ -225,7 +220,7 @@ def test_a_withdrawal_while_applying_holds_for_the_batches_after_it(world: World
 def test_a_withdrawal_during_a_retry_takes_the_person_out_of_the_repeated_call(world: World) -> None:
     world.release(people(3))
     made = world.plan()
-    list_id = world.sandbox.store.account.list_id
+    list_id = world.secrets["list_id"]
 
     async def refuse_then_fail(scope: object, receive: object, send: object) -> bool:
         world.refuse("person00002@example.com")
@@ -255,7 +250,7 @@ import os, sys
 from pydantic import SecretStr
 from activation import apply
 from activation import old_plan as plan
-from activation.connectors.mailchimp import Mailchimp
+from activation.old_mailchimp import Mailchimp
 from core.home import Home
 from core.settings import load_settings
 settings = load_settings()
@@ -273,13 +268,12 @@ apply.apply(settings, home, plan.read(home, "mailchimp"), destination=destinatio
 def test_kill_9_then_apply_again_completes_and_doubles_nothing(world: World, where: str, call: int) -> None:
     world.release(people(1100, segments=("frequent_buyers", "onboarding")))
     made = world.plan()
-    account = world.sandbox.store.account
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(world.destination._base_url), account.list_id],
+        [sys.executable, "-c", CHILD, str(world.destination._base_url), world.secrets["list_id"]],
         cwd=PROJECT_ROOT,
-        env={**os.environ, "KEY": account.api_key, "MAILWRIGHT_HOME": str(world.home.root)},
+        env={**os.environ, "KEY": world.secrets["api_key"], "MAILWRIGHT_HOME": str(world.home.root)},
     )
-    path = where.replace("{list}", account.list_id)
+    path = where.replace("{list}", world.secrets["list_id"])
     passing = {"left": call - 1}
 
     async def pass_by(scope: object, receive: object, send: object) -> bool:
@@ -348,14 +342,7 @@ def test_waits_grow_and_respect_the_platform() -> None:
 def test_the_account_limits_connections_at_once(world: World, api: httpx.Client) -> None:
     import threading
 
-    release = threading.Event()
-    slow = world.sandbox.store.search_tags
-
-    def waiting(name: str) -> dict[str, object]:
-        release.wait(10)
-        return slow(name)
-
-    world.sandbox.store.search_tags = waiting  # type: ignore[method-assign]
+    late = world.sandbox.faults["mailchimp"].order("latency", times=13, seconds=1.5, route="tag-search")
     with httpx.Client(base_url=api.base_url, auth=api.auth, trust_env=False, timeout=20) as many:
         got: list[int] = []
         threads = [
@@ -364,9 +351,8 @@ def test_the_account_limits_connections_at_once(world: World, api: httpx.Client)
         for thread in threads:
             thread.start()
         deadline = time.monotonic() + 10
-        while len(got) < 3 and time.monotonic() < deadline:
+        while late.met < 13 and time.monotonic() < deadline:
             time.sleep(0.01)
-        release.set()
         for thread in threads:
             thread.join()
     assert sorted(got) == [200] * 10 + [429] * 3

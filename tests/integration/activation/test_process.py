@@ -20,7 +20,6 @@ from activation import apply
 from activation import old_plan as plan
 from activation.destination import connect
 from activation.sandbox import process
-from activation.sandbox.account import open_account
 from core.errors import DestinationError
 from core.home import Home
 from core.settings import PROJECT_ROOT, Settings
@@ -50,7 +49,7 @@ def test_start_is_idempotent_and_stop_stops(home: Home, settings: Settings) -> N
     assert first.port == settings.sandbox_port
     second = process.start(settings, home)
     assert (second.process_id, second.is_new) == (first.process_id, False)
-    assert httpx.get(f"{first.url}/3.0/ping", trust_env=False).status_code == 401
+    assert httpx.get(f"{first.url}/mailchimp/3.0/ping", trust_env=False).status_code == 401
     assert process.stop(home)
     assert process.status(home) is None
     assert not process.stop(home)
@@ -87,7 +86,7 @@ def test_a_taken_port_is_gone_round_and_said(home: Home, settings: Settings) -> 
 
 def test_a_server_that_can_not_start_names_its_log(home: Home, settings: Settings) -> None:
     home.sandbox.mkdir()
-    (home.sandbox / "mailchimp.db").write_text("this is no database, nor will it become one" * 100)
+    (home.sandbox / "mailchimp.sqlite").write_text("this is no database, nor will it become one" * 100)
     with pytest.raises(DestinationError, match=r"its log, .*server\.log, ends with .*not a database"):
         process.start(settings, home)
 
@@ -98,7 +97,7 @@ def test_it_listens_on_loopback_only_and_keeps_its_files_private(home: Home, set
 
     sockets = [found for found in psutil.Process(running.process_id).net_connections() if found.status == "LISTEN"]
     assert [found.laddr.ip for found in sockets] == ["127.0.0.1"]
-    open_account(home.sandbox)
+    process.account(settings, home, "mailchimp")
     for path in home.sandbox.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
 
@@ -119,7 +118,7 @@ def test_the_connector_starts_it_when_it_is_needed_and_a_new_database_is_a_new_a
     assert process.status(home) is not None
     assert plan.make(settings, home, "mailchimp").is_empty
     process.stop(home)
-    for path in home.sandbox.glob("mailchimp.db*"):
+    for path in home.sandbox.glob("mailchimp.sqlite*"):
         path.unlink()
     assert plan.make(settings, home, "mailchimp").creates == 4
 

@@ -16,8 +16,8 @@ from pydantic import SecretStr
 
 from activation import history, releases, rollback
 from activation import old_plan as plan
-from activation.connectors.mailchimp import Mailchimp
 from activation.old_ledger import Ledger
+from activation.old_mailchimp import Mailchimp
 from activation.sandbox.app import Sandbox
 from core.home import Home
 from core.settings import Settings
@@ -32,11 +32,11 @@ def fresh_world() -> Iterator[World]:
     """A world without a server: what is planned is acknowledged by hand."""
     with tempfile.TemporaryDirectory() as folder:
         home = Home.create(Path(folder) / "home", "Europe/London", "GBP")
-        sandbox = Sandbox(home.sandbox, "test")
+        sandbox = Sandbox(home.sandbox, names=["mailchimp"])
         destination = Mailchimp("http://127.0.0.1:9/3.0", SecretStr("key"), "list", "nowhere", account="nowhere")
         made = Settings(home=home.root, memory_limit="500MB", threads=1)
         yield World(home, made, sandbox, destination, Faults(sandbox.app()))
-        sandbox.store.close()
+        sandbox.close()
 
 
 def acknowledge(world: World, made: plan.Plan) -> None:

@@ -19,7 +19,7 @@ from activation import history, releases, rollback
 from activation import old_plan as plan
 from activation.old_ledger import contacts
 from activation.render import plan_markdown
-from activation.sandbox.store import hash_of
+from activation.sandbox.parts.mailchimp import hash_of
 from core.clock import write_clock
 from core.errors import RefreshError, ReleaseError
 from core.files import sha256_of

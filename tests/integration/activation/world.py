@@ -20,12 +20,13 @@ import uvicorn
 from activation import apply, releases
 from activation import old_plan as plan
 from activation.apply import ApplyReport, RetryPolicy
-from activation.connectors.mailchimp import Mailchimp
 from activation.old_ledger import Ledger
+from activation.old_mailchimp import Mailchimp
 from activation.old_plan import Plan
 from activation.releases import Release
 from activation.sandbox.app import Sandbox
-from activation.sandbox.store import hash_of
+from activation.sandbox.parts.mailchimp import hash_of
+from activation.sandbox.people import People
 from core.contract import load_contract
 from core.home import Home
 from core.settings import Settings
@@ -127,22 +128,32 @@ class World:
 
     def members(self) -> dict[str, dict[str, Any]]:
         """What is at the destination, by address."""
-        found: dict[str, dict[str, Any]] = {}
-        while page := self.sandbox.store.members(None, None, 1000, len(found))["members"]:
-            found |= {member["email_address"]: member for member in page}
-        return found
+        words = {"bounced": "cleaned"}
+        return {
+            str(person.email): {
+                "status": words.get(person.state, person.state),
+                "merge_fields": person.fields["MERGE"],
+                "last_changed": person.changed_at,
+                "id": person.key,
+            }
+            for person in self.people.everyone()
+            if person.state != "archived"
+        }
 
     def tags(self) -> dict[str, set[str]]:
         """Addresses by tag at the destination."""
-        found: dict[str, set[str]] = {}
-        for segment in self.sandbox.store.segments(1000, 0):
-            found[segment["name"]] = set()
-            everyone = ("subscribed", "unsubscribed", "cleaned", "pending", "transactional")
-            while page := self.sandbox.store.segment_members(
-                segment["id"], everyone, 1000, len(found[segment["name"]])
-            )["members"]:
-                found[segment["name"]] |= {member["email_address"] for member in page}
-        return found
+        return {
+            name: {str(person.email) for person in self.people.page(10**6, group=group.id)}
+            for name, group in self.people.groups().items()
+        }
+
+    @property
+    def people(self) -> People:
+        return self.sandbox.parts["mailchimp"].people
+
+    @property
+    def secrets(self) -> Mapping[str, str]:
+        return self.sandbox.parts["mailchimp"].secrets
 
 
 def deliver(

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from activation import old_mailchimp as mailchimp
 from activation import old_plan as plan
-from activation.connectors import mailchimp
-from activation.connectors.mailchimp import Mailchimp, merge_tag
 from activation.destination import Action, Contact, Workload, action_of, redact
+from activation.old_mailchimp import Mailchimp, merge_tag
 from core.settings import PROJECT_ROOT
 
 MERGE_FIELDS = 24  # of the 30 that the smallest accounts have, as others use some too

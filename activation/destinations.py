@@ -1,0 +1,35 @@
+"""Opens what a sync names: the real account where the environment has it, else the home's sandbox."""
+
+from __future__ import annotations
+
+from activation.connector import Connector, platform_named
+from activation.http import RetryPolicy
+from activation.sync import Sync
+from core.home import Home
+from core.settings import Settings
+
+
+def open(
+    settings: Settings, home: Home, sync: Sync | str, *, sandbox: bool = False, retry: RetryPolicy | None = None
+) -> Connector:
+    """Make the connector of a sync, or of a platform's name. Opens no connection and starts nothing.
+
+    Args:
+        sandbox: go to the sandbox, whatever the environment says.
+
+    Raises:
+        PlanError: there is no such platform, or the sandbox has none of that name.
+        SettingsError: the environment says some of an account and not all, or something wrong.
+    """
+    kind = platform_named(sync if isinstance(sync, str) else sync.platform)
+    credentials = None if sandbox else kind.credentials(home)
+    if credentials is None:
+        from activation.sandbox import process
+
+        credentials = kind.sandbox_credentials(process.account(settings, home, kind.platform.name))
+    return kind.connect(credentials, retry)
+
+
+def is_real(home: Home, sync: Sync | str) -> bool:
+    """Whether a sync goes to a real account, by what the environment says."""
+    return platform_named(sync if isinstance(sync, str) else sync.platform).credentials(home) is not None
