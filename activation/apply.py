@@ -2,32 +2,31 @@
 
 A plan may shrink while it is applied (a refusal that came in since, a row that the platform refuses), never grow. Each
 row is acknowledged in the ledger on its own answer, so that a process killed at any moment leaves a ledger that claims
-no more than what happened, and applying the same plan again completes it: every call is a set operation.
+no more than what happened, and applying the same plan again completes it.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import random
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from activation import releases
+import orjson
+
+from activation import breakers, destinations, doubtful, drops, releases
+from activation import sync as syncs
+from activation.connector import Connector, Contact, redact
 from activation.consent import Gate
-from activation.destination import Answer, Contact, Destination, RefusedError, Rejection, TryAgainError, connect, redact
-from activation.old_ledger import UNSUBSCRIBED, DeadLetter, Ledger, RequestMade
-from activation.old_plan import Plan
-from core.errors import DestinationError, PlanError
+from activation.engine import DestinationDownError, Engine, Operation, StoppedError, Tally, in_batches
+from activation.http import RefusedError, RetryPolicy, TryAgainError
+from activation.ledger import Ledger, State
+from activation.plan import Plan
+from activation.releases import quoted
+from activation.sync import Sync
+from core import gate
+from core.errors import DestinationError, LedgerError, PlanError
 from core.home import Home
 from core.settings import Settings
 from core.warehouse import in_memory
@@ -38,25 +37,11 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 """Told the operations done and the operations in all."""
 
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How often and how patiently a call is repeated.
-
-    Waits grow from `first_wait` seconds by a factor of two up to `longest_wait`, with full jitter; the platform's own
-    Retry-After goes before, up to `longest_retry_after`.
-    """
-
-    attempts: int = 7
-    first_wait: float = 1.0
-    longest_wait: float = 60.0
-    longest_retry_after: float = 300.0
-
-    def wait(self, attempt: int, retry_after: float | None) -> float:
-        """Seconds to wait after attempt number `attempt`, counted from 1."""
-        if retry_after is not None:
-            return min(retry_after, self.longest_retry_after)
-        return random.uniform(0.5, 1.0) * min(self.longest_wait, self.first_wait * 2.0 ** (attempt - 1))
+# Nothing that takes away from a contact needs consent.
+_TAKING_AWAY = frozenset({"tag_remove", "leave", "archive"})
+_THERE = (State.SYNCED, State.FOUND)
+_PHASES = (1, 2, 3, 4, 5)
+_AT_ONCE = 10_000
 
 
 @dataclass
@@ -64,29 +49,46 @@ class ApplyReport:
     """What applying a plan did.
 
     Attributes:
-        upserted, tags_added, tags_removed, unsubscribed: acknowledged rows.
+        acknowledged: operations by action.
         withheld: rows not sent, as a refusal came in after the plan was made.
         rejected: rows refused by the platform, now dead letters; `reasons` counts them by its words.
+        unanswered: rows that the platform took in without a word on them; the next plan has them again.
         done_before: rows that an earlier, interrupted apply of the same plan had finished.
+        overridden: breakers that were overridden.
     """
 
     plan: Plan
     run_id: int = 0
-    upserted: int = 0
-    tags_added: int = 0
-    tags_removed: int = 0
-    unsubscribed: int = 0
+    acknowledged: Counter[str] = field(default_factory=Counter)
     withheld: int = 0
     rejected: int = 0
+    unanswered: int = 0
     done_before: int = 0
     calls: int = 0
     retries: int = 0
     seconds: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
+    overridden: tuple[str, ...] = ()
 
     @property
     def changed(self) -> int:
-        return self.upserted + self.tags_added + self.tags_removed + self.unsubscribed
+        return self.acknowledged.total()
+
+    @property
+    def upserted(self) -> int:
+        return self.acknowledged["create"] + self.acknowledged["update"]
+
+    @property
+    def tags_added(self) -> int:
+        return self.acknowledged["tag_add"]
+
+    @property
+    def tags_removed(self) -> int:
+        return self.acknowledged["tag_remove"]
+
+    @property
+    def unsubscribed(self) -> int:
+        return self.acknowledged["unsubscribe"]
 
     def summary(self) -> dict[str, str | int]:
         """Label to value, for people."""
@@ -99,38 +101,25 @@ class ApplyReport:
             "tags removed": self.tags_removed,
             "unsubscribes passed on": self.unsubscribed,
         }
-        if self.done_before:
-            said["finished by an earlier, interrupted run"] = self.done_before
-        if self.withheld:
-            said["withheld (refused since the plan, or not at the platform)"] = self.withheld
-        if self.rejected:
-            said["refused by the platform"] = self.rejected
+        rare = {
+            "contacts that left the audience": self.acknowledged["leave"],
+            "contacts under a new key": self.acknowledged["rekey"],
+            "contacts erased": self.acknowledged["erase"],
+            "contacts archived": self.acknowledged["archive"],
+            "finished by an earlier, interrupted run": self.done_before,
+            "withheld (refused since the plan, or not at the platform)": self.withheld,
+            "refused by the platform": self.rejected,
+            "not mentioned by the platform's answers": self.unanswered,
+        }
+        said |= {label: number for label, number in rare.items() if number}
+        if self.overridden:
+            said["breakers overridden"] = ", ".join(self.overridden)
         return {**said, "calls": self.calls, "seconds": f"{self.seconds:.1f}"}
 
-
-@dataclass(frozen=True)
-class _Row:
-    action: str
-    contact: Contact
-    tag: str
-    content_hash: str
-    field_hashes: str
-
-
-@dataclass
-class _Sent:
-    """What became of a batch: answers, and what was never sent. Built in a worker, acknowledged by the main thread."""
-
-    accepted: list[_Row] = field(default_factory=list)
-    rejected: list[tuple[_Row, Rejection]] = field(default_factory=list)
-    withheld: int = 0
-    retries: int = 0
-
-    def add(self, other: _Sent) -> None:
-        self.accepted += other.accepted
-        self.rejected += other.rejected
-        self.withheld += other.withheld
-        self.retries += other.retries
+    def counts(self) -> dict[str, int]:
+        """For the ledger's run."""
+        names = ("withheld", "rejected", "unanswered", "done_before", "calls", "retries")
+        return {**self.acknowledged, **{name: getattr(self, name) for name in names}}
 
 
 def apply(
@@ -138,333 +127,348 @@ def apply(
     home: Home,
     plan: Plan,
     *,
-    destination: Destination | None = None,
+    connector: Connector | None = None,
+    sync: Sync | None = None,
     retry: RetryPolicy | None = None,
+    override: Collection[str] = (),
+    by: str | None = None,
     progress: Progress | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> ApplyReport:
     """Apply a plan, or go on with it where an earlier apply of it was interrupted.
 
     Args:
-        destination: the connector; by default the one of the plan's name.
-        now: the clock of the ledger's records; decides nothing.
+        connector, sync: of the plan's destination; by default what its document and the environment say.
+        override: names of breakers that shall not stop it, noted with the run; `by` says who decided that.
+        now: the wall clock: of the plan's expiry, of the ledger's records, and of how long a destination is down.
 
     Raises:
-        PlanError: the release or the ledger has moved since the plan was made, it was made for another account, or
-            another apply is at work.
+        PlanError: the plan has expired, a breaker stops it, the release or the ledger has moved since it was made, it was
+            made for another account, or another apply is at work.
         ReleaseError: the release is not as it was frozen.
-        DestinationError: the platform can't be reached or refuses us; what was acknowledged stays so, apply again.
+        DestinationError: the platform can't be reached, refuses us or too many rows; what was acknowledged stays so, apply
+            again. Beyond the sync's deadline, the message says where the audience lies as a file drop.
+        LedgerError: the ledger can't be written; what was not acknowledged is sent again.
     """
-    owned = destination is None
-    target = destination or connect(plan.destination, settings, home)
+    document = sync or syncs.read(settings, plan.destination)
+    _refuse_tripped(home, plan, override)
+    if now() >= plan.expires_at:
+        raise PlanError(f"the plan expired at {plan.expires_at:%Y-%m-%d %H:%M} UTC: plan again")
+    target = connector or destinations.open(settings, home, document, retry=retry)
     try:
-        with _only_one(home, plan.destination), Ledger(home) as ledger:
-            _refuse_stale(home, plan, target)
+        _refuse_stale(home, plan, target)
+        with Ledger(home, settings) as ledger, ledger.lease(target.target, f"apply of plan {plan.hash}"):
+            ledger.standing(target.target)
             if plan.is_empty:
                 return ApplyReport(plan)
-            return _Engine(settings, home, plan, target, ledger, retry or RetryPolicy(), now).run(progress)
+            overrides = [f"{name} by {by}" if by else name for name in sorted(override)]
+            run = _Run(settings, home, plan, document, target, ledger, retry, frozenset(override), now)
+            return run.go(overrides, progress)
     finally:
-        if owned:
+        if connector is None:
             target.close()
 
 
-class _Engine:
+class _Run:
+    """One run of a plan."""
+
     def __init__(
         self,
         settings: Settings,
         home: Home,
         plan: Plan,
-        target: Destination,
+        sync: Sync,
+        connector: Connector,
         ledger: Ledger,
-        retry: RetryPolicy,
+        retry: RetryPolicy | None,
+        override: frozenset[str],
         now: Callable[[], datetime],
     ) -> None:
         self._settings = settings
         self._home = home
         self._plan = plan
-        self._target = target
+        self._sync = sync
+        self._connector = connector
         self._ledger = ledger
         self._retry = retry
+        self._override = override
         self._now = now
-        self._gate = Gate(settings, home, releases.read(home, plan.release))
-        self._requests: list[RequestMade] = []
-        self._requests_lock = threading.Lock()
-        self._stopping = threading.Event()
-        self._report = ApplyReport(plan)
+        self._report = ApplyReport(plan, overridden=tuple(sorted(override)))
 
-    def run(self, progress: Progress | None) -> ApplyReport:
-        started = time.monotonic()
-        report, plan = self._report, self._plan
-        self._target.observe(self._note_request)
-        report.run_id = self._ledger.begin(
-            plan.target, plan.hash, plan.base_revision, plan.release, _naive(self._now())
+    def go(self, overrides: Collection[str], progress: Progress | None) -> ApplyReport:
+        report, plan, started = self._report, self._plan, self._now()
+        target = self._connector.target
+        is_resumed = self._ledger.standing(target).plan_hash == plan.hash
+        report.run_id = self._ledger.begin(target, plan.hash, plan.base_revision, plan.release, overrides, started)
+        consent = Gate(self._settings, self._home, releases.read(self._home, plan.release))
+        engine = Engine(
+            self._connector,
+            self._ledger,
+            report.run_id,
+            lambda: _may_send(consent),
+            retry=self._retry,
+            layout=self._ledger.layout_id(target, [mapped.name for mapped in plan.fields]),
+            stop_at=self._too_many_rejects,
+            now=self._now,
         )
         outcome = "interrupted"
         try:
-            with in_memory(self._settings) as connection:
-                self._find_remaining(connection)
-                needed = connection.execute("select distinct tag from remaining where action = 'tag_add'").fetchall()
-                upserts = connection.execute("select count(*) from remaining where phase = 2").fetchone()
-                fields = plan.fields if upserts and upserts[0] else []
-                self._patiently(lambda: self._target.prepare(fields, sorted(tag for (tag,) in needed)))
-                for phase in (1, 2, 3):
-                    self._run_phase(connection, phase, progress)
+            self._send(engine, is_resumed, progress)
             outcome = "done"
-        except DestinationError:
+        except StoppedError:
+            outcome = "stopped by the breaker rejects"
+            raise
+        except DestinationError as error:
             outcome = "stopped by the platform"
+            raise self._past_deadline(error) from None
+        except LedgerError:
+            outcome = "stopped, as the ledger can't be written"
             raise
         finally:
-            report.seconds = time.monotonic() - started
-            self._flush_requests()
-            counts = {
-                name: getattr(report, name)
-                for name in (
-                    "upserted", "tags_added", "tags_removed", "unsubscribed", "withheld", "rejected", "done_before",
-                    "calls", "retries",
-                )
-            }  # fmt: skip
-            self._ledger.end(report.run_id, outcome, counts, _naive(self._now()))
+            report.seconds = (self._now() - started).total_seconds()
+            self._take(engine.tally)
+            self._end(outcome)
         return report
 
-    def _find_remaining(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def _send(self, engine: Engine, is_resumed: bool, progress: Progress | None) -> None:
+        with in_memory(self._settings) as connection:
+            self._find_remaining(connection, is_resumed)
+            self._prepare(connection)
+            created = connection.execute("select key from remaining where action in ('create', 'rekey')").fetchall()
+            doubtful.note(self._home, self._connector.target, self._plan.hash, [key for (key,) in created])
+
+            def told(tally: Tally) -> None:
+                if progress is not None:
+                    progress(self._report.done_before + tally.settled, self._plan.operations)
+
+            for phase in _PHASES:
+                engine.send(in_batches(self._operations(connection, engine, phase), self._connector), told)
+
+    def _end(self, outcome: str) -> None:
+        try:
+            self._ledger.end(self._report.run_id, outcome, self._report.counts(), self._now())
+            if outcome == "done":
+                doubtful.settle(self._home, self._ledger, self._connector.target)
+                drops.note_up(self._home, self._sync.name)
+        except LedgerError:
+            # The run counts as killed from the next one on; an error that led here is the one to be told.
+            if outcome == "done":
+                raise
+
+    def _find_remaining(self, connection: duckdb.DuckDBPyConnection, is_resumed: bool) -> None:
         """The plan's operations less those that the ledger shows as done by an earlier apply of this plan."""
         import duckdb
 
         plan = self._plan
-        path = str(plan.path).replace("'", "''")
-        connection.register("ledger_contacts", self._ledger.contacts(plan.target))
-        connection.register("ledger_tags", self._ledger.tags(plan.target))
-        connection.register("rejected", self._ledger.rejected_in(plan.target, plan.hash))
         try:
-            connection.execute(f"create view operations as from read_parquet('{path}')")
-            total = connection.execute("select count(*) from operations").fetchone()
+            connection.execute(f"create view operations as from read_parquet('{quoted(plan.path)}')")
+            total = _one(connection, "select count(*) from operations")
         except duckdb.Error as error:
             raise PlanError(f"{plan.path} can't be read ({type(error).__name__}): plan again") from None
-        connection.execute(f"""
-            create table remaining as
-            select operations.*
-            from operations
-            left join ledger_contacts as contacts on operations.key = contacts.key
-            left join ledger_tags as tags on operations.key = tags.key and operations.tag = tags.tag
-            left join rejected
-                on operations.action = rejected.action and operations.key = rejected.key
-                and operations.tag = rejected.tag
-            where
-                rejected.key is null
-                and case operations.action
-                    when 'unsubscribe' then contacts.state <> '{UNSUBSCRIBED}'
-                    when 'tag_add' then tags.key is null
-                    when 'tag_remove' then tags.key is not null
-                    else
-                        contacts.key is null or contacts.content_hash <> operations.content_hash
-                        or contacts.state = '{UNSUBSCRIBED}'
-                end
-        """)
-        left = connection.execute("select count(*) from remaining").fetchone()
-        if total is None or left is None or total[0] != plan.operations:
+        if total != plan.operations:
             raise PlanError(f"{plan.path} does not hold the {plan.operations} operations of its plan: plan again")
-        self._report.done_before = total[0] - left[0]
+        if not is_resumed:
+            connection.execute("create view remaining as from operations")
+            return
+        target = self._connector.target
+        connection.register("known", self._ledger.rows(target))
+        connection.register("rejected", self._ledger.rejected_in(target, plan.hash))
+        ids = {name: f"{number:04X}" for number, name in self._ledger.tags(target).items()}
+        connection.execute("create table tag_ids (name varchar, id varchar)")
+        if ids:
+            connection.executemany("insert into tag_ids values (?, ?)", list(ids.items()))
+        connection.execute(_REMAINING)
+        self._report.done_before = total - _one(connection, "select count(*) from remaining")
 
-    def _run_phase(self, connection: duckdb.DuckDBPyConnection, phase: int, progress: Progress | None) -> None:
-        """Send a phase's batches, a few at once, and acknowledge each as its answer comes."""
-        self._known = None
-        if phase == 3:
-            # Only who is at the platform can be tagged: creates that were withheld or refused fall out here.
-            self._known = set(self._ledger.contacts(self._plan.target).column("key").to_pylist())
-        workers = self._target.connections
-        pending: set[Future[_Sent]] = set()
-        with ThreadPoolExecutor(workers, thread_name_prefix="apply") as pool:
-            try:
-                for batch in self._batches(connection, phase):
-                    pending.add(pool.submit(self._send, phase, batch))
-                    if len(pending) >= workers:
-                        pending = self._collect(pending, phase, progress)
-                while pending:
-                    pending = self._collect(pending, phase, progress)
-            except BaseException:
-                self._stopping.set()
-                # What is under way ends by itself; its answers count.
-                for sent in wait(pending).done:
-                    if sent.exception() is None:
-                        self._acknowledge(sent.result(), phase)
-                raise
-
-    def _collect(self, pending: set[Future[_Sent]], phase: int, progress: Progress | None) -> set[Future[_Sent]]:
-        done, left = wait(pending, return_when=FIRST_COMPLETED)
-        pending -= done
-        failed: BaseException | None = None
-        for future in done:
-            error = future.exception()
-            if error is None:
-                self._acknowledge(future.result(), phase)
-            failed = failed or error
-        self._flush_requests()
-        if failed is not None:
-            raise failed
-        if progress is not None:
-            report = self._report
-            progress(report.done_before + report.changed + report.withheld + report.rejected, self._plan.operations)
-        return left
-
-    def _batches(self, connection: duckdb.DuckDBPyConnection, phase: int) -> Iterator[list[_Row]]:
-        """A phase's rows in calls: unsubscribes one by one, upserts by number, tags by tag with both directions."""
-        size = 1 if phase == 1 else self._target.batch_size
-        # Row numbers within tag and action: additions and removals of one tag share a call.
-        rows = connection.execute(
-            """
-            select action, key, email, fields, tag, content_hash, field_hashes, tag || '/' || slot
+    def _prepare(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Have the fields and tags made that are missing."""
+        tags = connection.execute("""
+            select distinct name
             from (
-                select
-                    *,
-                    (row_number() over (partition by tag, if(phase = 3, action, '') order by action, key) - 1)
-                    // $size as slot
-                from remaining
-                where phase = $phase
+                select tag as name from remaining
+                union all select unnest(add) from remaining
+                union all select unnest(remove) from remaining
             )
-            order by tag, slot, action, key
+            where name <> ''
+            order by name
+        """).fetchall()
+        if not _one(connection, "select count(*) from remaining where phase > 1"):
+            return
+        try:
+            self._connector.prepare(self._plan.fields, [name for (name,) in tags])
+        except TryAgainError as error:
+            raise DestinationDownError(
+                f"{self._connector.description}: gave up setting up fields and tags ({error}); apply again to go on"
+            ) from None
+        except RefusedError as error:
+            raise DestinationError(
+                f"{self._connector.description} refuses to set up our fields or tags: {redact(error.words)}"
+            ) from None
+
+    def _operations(self, connection: duckdb.DuckDBPyConnection, engine: Engine, phase: int) -> Iterator[Operation]:
+        """A phase's operations in the order in which they share calls."""
+        size = self._connector.platform.limit("tags").batch
+        # Row numbers within tag and action: additions and removals of one tag share a call.
+        slot = "(row_number() over (partition by tag, action order by key) - 1) // $size"
+        rows = connection.cursor().execute(
+            f"""
+            select action, key, email, old_key, old_email, fields, add, remove, tag, content_hash, field_hashes, is_new
+            from remaining
+            where phase = $phase and $size > 0
+            {f"order by tag, {slot}, action, key" if phase == 4 else "order by action" if phase == 1 else ""}
             """,
             {"size": size, "phase": phase},
         )
-        batch: list[_Row] = []
-        current: str | None = None
-        while some := rows.fetchmany(10_000):
-            for action, key, email, fields, tag, content_hash, field_hashes, call in some:
-                if call != current and batch:
-                    yield batch
-                    batch = []
-                current = call
-                batch.append(_Row(action, Contact(key, email, json.loads(fields)), tag, content_hash, field_hashes))
-        if batch:
-            yield batch
+        while some := rows.fetchmany(_AT_ONCE):
+            operations = [_operation(*row) for row in some]
+            # An update can be of somebody whose new key was withheld or refused in the phase before.
+            needs_contact = "tag_add" if phase == 4 else "update" if phase == 3 and self._plan.rekeys else None
+            yield from operations if needs_contact is None else self._of_those_there(engine, operations, needs_contact)
 
-    def _send(self, phase: int, batch: Sequence[_Row]) -> _Sent:
-        """Send one batch: consent first, then the call, repeated or split as the platform's answer asks for."""
-        sent = _Sent()
-        attempt = 0
-        while not self._stopping.is_set():
-            attempt += 1
-            allowed = self._allowed(batch)
-            sent.withheld += len(batch) - len(allowed)
-            batch = allowed
-            if not batch:
-                return sent
-            try:
-                answer = self._call(phase, batch)
-            except TryAgainError as error:
-                if attempt >= self._retry.attempts:
-                    raise DestinationError(
-                        f"{self._target.description}: gave up after {attempt} attempts ({error}); what was acknowledged"
-                        " is kept, apply again to go on"
-                    ) from None
-                sent.retries += 1
-                self._stopping.wait(self._retry.wait(attempt, error.retry_after))
-                continue
-            except RefusedError as error:
-                if len(batch) == 1:
-                    sent.rejected.append((batch[0], Rejection(batch[0].contact.key, error.code, error.words)))
-                    return sent
-                middle = len(batch) // 2
-                sent.add(self._send(phase, batch[:middle]))
-                sent.add(self._send(phase, batch[middle:]))
-                return sent
-            refused = {rejection.key: rejection for rejection in answer.rejected}
-            for row in batch:
-                if row.contact.key in refused:
-                    sent.rejected.append((row, refused[row.contact.key]))
-                elif row.contact.key in answer.accepted:
-                    sent.accepted.append(row)
-            return sent
-        return sent
+    def _of_those_there(self, engine: Engine, operations: list[Operation], action: str) -> list[Operation]:
+        """Only who is at the platform can be changed there: what was withheld or refused before falls out here."""
+        asked = [bytes.fromhex(row.contact.key) for row in operations if row.action == action]
+        if not asked:
+            return operations
+        states = self._ledger.states(self._connector.target, asked)
+        there = {key.hex() for key, state in states.items() if state in _THERE}
+        absent = [row for row in operations if row.action == action and row.contact.key not in there]
+        if not absent:
+            return operations
+        engine.withhold(absent, "not at the platform")
+        return [row for row in operations if row.action != action or row.contact.key in there]
 
-    def _allowed(self, batch: Sequence[_Row]) -> list[_Row]:
-        """Rows that may be sent at this moment. Nothing that takes away from a contact needs its consent."""
-        refusals = self._gate.refusals()
-        allowed = []
-        for row in batch:
-            email = row.contact.email
-            if row.action == "unsubscribe":
-                # No longer refused: a grant came in since.
-                if email is not None and email not in refusals:
-                    continue
-            elif row.action != "tag_remove" and (email is None or email in refusals):
-                continue
-            if row.action == "tag_add" and self._known is not None and row.contact.key not in self._known:
-                continue
-            allowed.append(row)
-        return allowed
+    def _too_many_rejects(self, sent: int, rejected: int) -> str | None:
+        if "rejects" in self._override:
+            return None
+        tripped = breakers.check_rejects(sent, rejected, self._sync.breakers)
+        return None if tripped is None else f"{tripped.words}; look at the dead letters, then plan again"
 
-    def _call(self, phase: int, batch: Sequence[_Row]) -> Answer:
-        contacts = [row.contact for row in batch]
-        if phase == 1:
-            return self._target.unsubscribe(contacts[0])
-        if phase == 2:
-            return self._target.upsert(contacts)
-        return self._target.change_tag(
-            batch[0].tag,
-            [row.contact for row in batch if row.action == "tag_add"],
-            [row.contact for row in batch if row.action == "tag_remove"],
+    def _past_deadline(self, error: DestinationError) -> DestinationError:
+        """What is to be said of a destination that is down: past its deadline, with the audience as a file drop."""
+        now = self._now()
+        since = drops.note_down(self._home, self._sync.name, now)
+        if now - since < self._sync.deadline:
+            return error
+        drop = drops.write(
+            self._settings, self._home, self._sync, self._ledger, self._connector.target, self._plan.release, now
+        )
+        return drops.PastDeadlineError(
+            f"{error}. It is down since {since:%Y-%m-%d %H:%M} UTC, past its deadline: the audience lies in"
+            f" {drop.folder} to be imported until {drop.expires_at:%Y-%m-%d %H:%M} UTC"
         )
 
-    def _acknowledge(self, sent: _Sent, phase: int) -> None:
-        target, report, rows = self._plan.target, self._report, sent.accepted
-        if phase == 1:
-            self._ledger.acknowledge_unsubscribes(target, [row.contact.key for row in rows])
-            report.unsubscribed += len(rows)
-        elif phase == 2:
-            self._ledger.acknowledge_contacts(
-                target, [(row.contact.key, row.content_hash, row.field_hashes) for row in rows]
-            )
-            report.upserted += len(rows)
-        elif rows:
-            added = [row.contact.key for row in rows if row.action == "tag_add"]
-            removed = [row.contact.key for row in rows if row.action == "tag_remove"]
-            self._ledger.acknowledge_tags(target, rows[0].tag, added, removed)
-            report.tags_added += len(added)
-            report.tags_removed += len(removed)
-        letters = [
-            DeadLetter(
-                row.contact.key, row.action, row.tag, row.content_hash, refused.code, redact(refused.words, row.contact)
-            )
-            for row, refused in sent.rejected
-        ]
-        self._ledger.bury(report.run_id, target, letters, _naive(self._now()))
-        report.rejected += len(letters)
-        report.reasons.update(letter.words for letter in letters)
-        report.withheld += sent.withheld
-        report.retries += sent.retries
-
-    def _patiently(self, call: Callable[[], None]) -> None:
-        """Make a call that concerns no contact, with the same patience."""
-        for attempt in range(1, self._retry.attempts + 1):
-            try:
-                return call()
-            except TryAgainError as error:
-                if attempt == self._retry.attempts:
-                    raise DestinationError(
-                        f"{self._target.description}: gave up after {attempt} attempts ({error}); apply again to go on"
-                    ) from None
-                self._report.retries += 1
-                time.sleep(self._retry.wait(attempt, error.retry_after))
-            except RefusedError as error:
-                raise DestinationError(
-                    f"{self._target.description} refuses to set up our fields or tags: {redact(error.words)}"
-                ) from None
-
-    def _note_request(
-        self, method: str, route: str, rows: int, status: int | None, seconds: float, problem: str | None
-    ) -> None:
-        made = RequestMade(_naive(self._now()), method, route, rows, status, seconds, problem)
-        with self._requests_lock:
-            self._requests.append(made)
-
-    def _flush_requests(self) -> None:
-        with self._requests_lock:
-            made, self._requests = self._requests, []
-        self._report.calls += len(made)
-        self._ledger.note_requests(self._report.run_id, made)
+    def _take(self, tally: Tally) -> None:
+        report = self._report
+        report.acknowledged = tally.acknowledged
+        report.reasons = tally.reasons
+        for name in ("withheld", "rejected", "unanswered", "calls", "retries"):
+            setattr(report, name, getattr(tally, name))
 
 
-def _refuse_stale(home: Home, plan: Plan, target: Destination) -> None:
+# A row is done where the ledger has what it asks for; tags are two bytes each there, four digits here.
+_REMAINING = """
+create table remaining as
+with standing as (
+    select
+        lower(hex(key)) as key, state, content_hash,
+        list_transform(range(0, octet_length(tags) // 2), lambda i: substr(hex(tags), 4 * i + 1, 4)) as tags
+    from known
+    semi join (
+        select unhex(key) as key from operations union select unhex(old_key) from operations where old_key is not null
+    ) using (key)
+),
+
+ids as (select coalesce(map_from_entries(list(row(name, id))), map()::map(varchar, varchar)) as of_tag from tag_ids),
+
+asked as (
+    select
+        operations.*,
+        list_transform(if(tag <> '' and action = 'tag_add', [tag], add), lambda name: coalesce(ids.of_tag[name], '?')) as adding,
+        list_transform(if(tag <> '' and action = 'tag_remove', [tag], remove), lambda name: coalesce(ids.of_tag[name], '?')) as removing
+    from operations
+    cross join ids
+)
+
+select asked.* exclude (adding, removing)
+from asked
+left join standing on asked.key = standing.key
+left join (select distinct action, lower(hex(key)) as key, tag from rejected) as rejected
+    on
+        if(asked.action = 'update', 'create', asked.action) = if(rejected.action = 'update', 'create', rejected.action)
+        and asked.key = rejected.key and asked.tag = rejected.tag
+where
+    rejected.key is null
+    and not coalesce(
+        case asked.action
+            when 'unsubscribe' then standing.state in ({unsubscribed}, {erased})
+            when 'erase' then standing.state = {erased}
+            when 'archive' then standing.state in ({archived}, {erased})
+            when 'rekey' then standing.key is not null and asked.old_key not in (select key from standing)
+            else
+                (asked.action not in ('create', 'update') or standing.content_hash = asked.content_hash)
+                and (asked.action not in ('create', 'update') or standing.state in ({synced}, {unsubscribed}, {left}))
+                and list_has_all(standing.tags, asked.adding)
+                and not list_has_any(standing.tags, asked.removing)
+        end,
+        asked.action in ('tag_remove', 'leave') and standing.key is null
+    )
+""".format(**{state.name.lower(): int(state) for state in State})
+
+
+def _operation(
+    action: str,
+    key: str,
+    email: str | None,
+    old_key: str | None,
+    old_email: str | None,
+    fields: str,
+    add: list[str],
+    remove: list[str],
+    tag: str,
+    content_hash: bytes,
+    field_hashes: bytes,
+    is_new: bool,
+) -> Operation:
+    values = orjson.loads(fields) if fields != "{}" else {}
+    contact = Contact(key, email, is_new, values, tuple(add), tuple(remove))
+    old = Contact(old_key, old_email, remove=tuple(remove)) if old_key is not None else None
+    return Operation(action, contact, old, tag, content_hash, field_hashes)
+
+
+def _may_send(consent: Gate) -> Callable[[Operation], bool]:
+    """What may be sent at this moment, by the refusals that are delivered by now."""
+    kinds = consent.refusals().kinds
+
+    def may_send(row: Operation) -> bool:
+        email, action = row.contact.email, row.action
+        if action in _TAKING_AWAY:
+            return True
+        if action in ("unsubscribe", "erase"):
+            # Somebody whose address is not known any more can't have consented since.
+            return email is None or (email in kinds and (action != "erase" or kinds[email] == "erasure"))
+        if row.old is not None and row.old.email in kinds:
+            return False
+        return email is not None and email not in kinds
+
+    return may_send
+
+
+def _refuse_tripped(home: Home, plan: Plan, override: Collection[str]) -> None:
+    if unknown := sorted(set(override) - set(breakers.NAMES)):
+        raise PlanError(f"there is no breaker {', '.join(unknown)}; there is: {', '.join(breakers.NAMES)}")
+    tripped = {one.name: one.words for one in plan.tripped}
+    if gate.read(home).failed:
+        tripped["gate"] = "the last refresh did not come through its checks"
+    if stopping := {name: words for name, words in tripped.items() if name not in override}:
+        said = "; ".join(f"{name}: {words}" for name, words in stopping.items())
+        raise PlanError(
+            f"the plan is implausible and was not applied ({said}). Look at it; where it is right all the same, apply with"
+            f" {' '.join(f'--override {name}' for name in stopping)}"
+        )
+
+
+def _refuse_stale(home: Home, plan: Plan, target: Connector) -> None:
     newest = releases.latest(home)
     if newest is None or (newest.number, newest.content_hash) != (plan.release, plan.release_hash):
         raise PlanError(
@@ -475,26 +479,6 @@ def _refuse_stale(home: Home, plan: Plan, target: Destination) -> None:
         raise PlanError(f"the plan was made for {plan.description}, not for {target.description}: plan again")
 
 
-@contextmanager
-def _only_one(home: Home, destination: str) -> Iterator[None]:
-    """Hold the destination's lock. A kernel lock ends with its process, however that dies."""
-    path: Path = home.plans / f".{destination}.lock"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 20, 0).decode().strip()
-            raise PlanError(
-                f"another apply to {destination} is at work (process {holder or 'unknown'}): try again when it is done"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _naive(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)
+def _one(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    row = connection.execute(query).fetchone()
+    return int(row[0]) if row else 0

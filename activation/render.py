@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from activation.apply import ApplyReport
+from activation.old_apply import ApplyReport
 from activation.old_plan import Plan
 
 

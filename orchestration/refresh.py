@@ -26,7 +26,7 @@ from orchestration.workshop import PATIENCE_SECONDS, Tally
 if TYPE_CHECKING:
     import duckdb
 
-    from activation.apply import ApplyReport
+    from activation.old_apply import ApplyReport
     from activation.releases import Release
     from orchestration.publishing import Publication
     from segments.checks import Report
@@ -311,7 +311,7 @@ def apply_plan(
         PlanError: there is no such plan, or it is out of date.
         DestinationError: the platform can't be reached or refuses us.
     """
-    from activation import apply
+    from activation import old_apply as apply
     from activation import old_plan as plan
 
     kept = plan.read(home, destination, plan_hash)

@@ -16,7 +16,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from activation.apply import RetryPolicy
+from activation.old_apply import RetryPolicy
 from activation.old_ledger import SYNCED
 from activation.old_mailchimp import Mailchimp
 from activation.sandbox.part import Call, Endpoint, ProblemError
@@ -248,7 +248,7 @@ def test_a_refusal_is_passed_on_as_an_unsubscribe(world: World) -> None:
 CHILD = """
 import os, sys
 from pydantic import SecretStr
-from activation import apply
+from activation import old_apply as apply
 from activation import old_plan as plan
 from activation.old_mailchimp import Mailchimp
 from core.home import Home

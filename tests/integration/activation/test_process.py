@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from activation import apply
+from activation import old_apply as apply
 from activation import old_plan as plan
 from activation.destination import connect
 from activation.sandbox import process

@@ -8,8 +8,9 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from activation import apply, releases
+from activation import old_apply as apply
 from activation import old_plan as plan
+from activation import releases
 from activation.render import plan_markdown, report_markdown
 from core.errors import DestinationError, PlanError
 from tests.integration.activation.world import AS_OF, Person, World, people

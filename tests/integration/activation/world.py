@@ -17,9 +17,10 @@ from typing import Any
 import duckdb
 import uvicorn
 
-from activation import apply, releases
+from activation import old_apply as apply
 from activation import old_plan as plan
-from activation.apply import ApplyReport, RetryPolicy
+from activation import releases
+from activation.old_apply import ApplyReport, RetryPolicy
 from activation.old_ledger import Ledger
 from activation.old_mailchimp import Mailchimp
 from activation.old_plan import Plan
