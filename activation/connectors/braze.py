@@ -44,7 +44,7 @@ from core.settings import is_set, read_environment
 
 # Accounts under a contract of 2024 or later may be held to 50 updates a call: a refused batch is halved by the engine.
 TRACK = Limit(batch=75, calls=3_000, seconds=3.0)
-# Deleting and merging share 20,000 calls a minute.
+# Deleting and merging share these.
 USERS = Limit(batch=50, calls=20_000, seconds=60.0)
 # Where nothing else is said: 250,000 calls an hour.
 DEFAULT = Limit(batch=500, calls=250_000, seconds=3_600.0)
@@ -64,7 +64,6 @@ PLATFORM = Platform(
         "erase": USERS,
         "archive": USERS,
         "rekey": Limit(batch=50, calls=1_000, seconds=60.0),
-        "merge": USERS,
         "read": Limit(batch=50, calls=250, seconds=60.0),
         "left": DEFAULT,
     },
@@ -205,7 +204,10 @@ class Braze(Connector):
         body = {"external_id_renames": renames}
         said = self.api.call("POST", path, route=path, kind="rekey", body=body, rows=len(renames)).said
         words = {index: _words(error) for index, error in _indexed(said.get("rename_errors"), len(changes))}
-        renamed = {str(key) for key in said.get("external_ids") or ()}
+        renamed = {
+            str(entry.get("new_external_id") if isinstance(entry, dict) else entry)
+            for entry in said.get("external_ids") or ()
+        }
         # A repeated call is refused, as the first has renamed already: the users themselves tell what is left to do.
         unclear = [change for index, change in enumerate(changes) if index in words or change.new.key not in renamed]
         reasons = {change.new.key: words.get(index, "not mentioned") for index, change in enumerate(changes)}
@@ -230,21 +232,22 @@ class Braze(Connector):
 
     def members_among(self, keys: Collection[str]) -> Iterator[Member]:
         left = self._left()
-        ordered = sorted(keys)
-        for start in range(0, len(ordered), PLATFORM.limit("read").batch):
-            for user in self._export(ordered[start : start + PLATFORM.limit("read").batch]).get("users") or ():
+        ordered, most = sorted(keys), PLATFORM.limit("read").batch
+        for start in range(0, len(ordered), most):
+            for user in self._export(ordered[start : start + most]).get("users") or ():
                 if user.get("external_id"):
                     yield _member(user, left)
 
     # Below: one kind of call each.
 
     def _track(self, contacts: Sequence[Contact], objects_of: Callable[[Contact], list[dict[str, Any]]]) -> Answer:
-        """Write attribute objects, 75 a call. A contact is accepted when all of its objects are."""
+        """Write attribute objects, as many a call as may go. A contact is accepted when all of its objects are."""
         answer = Answer()
         objects = [(contact, part) for contact in contacts for part in objects_of(contact)]
         refused: dict[str, str] = {}
-        for start in range(0, len(objects), TRACK.batch):
-            chunk = objects[start : start + TRACK.batch]
+        most = PLATFORM.limit("contacts").batch
+        for start in range(0, len(objects), most):
+            chunk = objects[start : start + most]
             for index, words in self._track_once([part for _, part in chunk]).items():
                 refused.setdefault(chunk[index][0].key, words)
         for contact in contacts:
@@ -316,7 +319,7 @@ class Braze(Connector):
                     for change in merges
                 ]
             }
-            self.api.call("POST", "/users/merge", route="/users/merge", kind="merge", body=body, rows=len(merges))
+            self.api.call("POST", "/users/merge", route="/users/merge", kind="erase", body=body, rows=len(merges))
             # A merged user's id is gone with it: there is nothing to remove.
             answer.accepted |= {change.new.key for change in merges}
         return done

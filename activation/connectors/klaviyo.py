@@ -108,8 +108,8 @@ MEDIA_TYPE = "application/vnd.api+json"
 JOBS = "/profile-bulk-import-jobs"
 _ROW = re.compile(r"/profiles/data/(\d+)(?:/|$)")
 _BOUNCES = ("HARD_BOUNCE", "INVALID_EMAIL")
-# Seconds between looks at a job: the first, how they grow, the longest, and after how many it is given up.
-_FIRST_LOOK, _GROWTH, _LONGEST, PATIENCE = 0.25, 1.6, 20.0, 1_800.0
+# Seconds before each look at a job: the first, how they grow, the longest, and after how many it is given up.
+_FIRST_LOOK, _GROWTH, _LONGEST, PATIENCE = 0.1, 1.6, 20.0, 1_800.0
 
 
 class KlaviyoSettings(BaseSettings):
@@ -216,7 +216,7 @@ class Klaviyo(Connector):
                 rows.append((contact, orjson.dumps(self._profile(contact, ids.get(contact.key)))))
         jobs: list[tuple[str, list[Contact]]] = []
         try:
-            for part in _by_size(rows, IMPORT):
+            for part in _by_size(rows, PLATFORM.limit("contacts")):
                 jobs.append((self._start(part), [contact for contact, _ in part]))
         except DestinationError:
             # What was started already goes on there: its rows are answered for, the others are sent again.
@@ -332,6 +332,7 @@ class Klaviyo(Connector):
         path, route = f"{JOBS}/{job}", f"{JOBS}/{{job}}"
         pause, waited = _FIRST_LOOK, 0.0
         while True:
+            time.sleep(pause)
             said = self.api.get(path, route=route, kind="job")["data"]["attributes"]
             if said["status"] == "complete":
                 break
@@ -339,7 +340,6 @@ class Klaviyo(Connector):
                 raise TryAgainError("the import was cancelled there")
             if waited >= PATIENCE:
                 raise TryAgainError("the import has not ended")
-            time.sleep(pause)
             waited += pause
             pause = min(pause * _GROWTH, _LONGEST)
         failed = int(said.get("failed_count") or 0)
