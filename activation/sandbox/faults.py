@@ -211,7 +211,7 @@ class Faults:
             await hang_up(send)
             return
         if fault.kind == "shuffled" and body:
-            body = orjson.dumps(self._part.shuffled(orjson.loads(body)))
+            body = _shuffled(self._part, body)
         elif fault.kind == "garbled":
             body = body[: len(body) // 2] or b"{"
         others = [header for header in start["headers"] if header[0] != b"content-length"]
@@ -227,3 +227,12 @@ class Faults:
                 await send({"type": "http.response.body", "body": body[at : at + size], "more_body": True})
             body = b""
         await send({"type": "http.response.body", "body": body})
+
+
+def _shuffled(part: Part, body: bytes) -> bytes:
+    """An answer with its rows in another order; one that is no JSON is given to the part as text."""
+    try:
+        said = orjson.loads(body)
+    except ValueError:
+        return str(part.shuffled(body.decode())).encode()
+    return orjson.dumps(part.shuffled(said))
