@@ -499,7 +499,7 @@ def _filter_of(node: Element | None) -> list[Any] | None:
 def _holds(said: Sequence[Any], key: str, subscriber: Mapping[str, Any]) -> bool:
     name, operator, values = said
     is_among: bool = (key if name == KEY else subscriber["status"]) in values
-    return is_among != (operator == "notEquals")
+    return is_among if operator != "notEquals" else not is_among
 
 
 def _row(person: Person, properties: Sequence[str]) -> str:
