@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from activation.connector import Connector, platform_named
+from activation.connector import Connector, SandboxAccount, platform_named
 from activation.http import RetryPolicy
 from activation.sync import Sync
 from core.home import Home
@@ -15,18 +15,24 @@ def open(
     """Make the connector of a sync, or of a platform's name. Opens no connection and starts nothing.
 
     Args:
-        sandbox: go to the sandbox, whatever the environment says.
+        sandbox: go to the sandbox, whatever the environment says. A platform that has no part there writes files: to a
+            folder beside the sandbox's own.
 
     Raises:
-        PlanError: there is no such platform, or the sandbox has none of that name.
+        PlanError: there is no such platform.
         SettingsError: the environment says some of an account and not all, or something wrong.
     """
     kind = platform_named(sync if isinstance(sync, str) else sync.platform)
     credentials = None if sandbox else kind.credentials(home)
     if credentials is None:
         from activation.sandbox import process
+        from activation.sandbox.parts import parts
 
-        credentials = kind.sandbox_credentials(process.account(settings, home, kind.platform.name))
+        if kind.platform.name in parts():
+            account = process.account(settings, home, kind.platform.name)
+        else:
+            account = SandboxAccount("sandbox", str, {"folder": str(home.sandbox / "drops")})
+        credentials = kind.sandbox_credentials(account)
     return kind.connect(credentials, retry)
 
 

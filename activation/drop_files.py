@@ -55,6 +55,7 @@ class Manifest:
 
     Attributes:
         name: of its files, without ending.
+        made_at: drops of changes are imported in this order.
         expires_at: after it the drop must not be imported any more: people may have withdrawn since. None: never.
         columns: in the files' order.
         files: the same rows in each.
@@ -358,4 +359,4 @@ def _errors(name: str) -> Iterator[None]:
 
 
 def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")

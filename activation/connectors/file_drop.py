@@ -180,7 +180,8 @@ class FileDrop(Connector):
         table = pa.Table.from_pylist(rows, schema=SCHEMA)
         name = drop_files.content_name(f"{CHANGES}/{rows[0]['action']}", drop_files.csv_bytes(table))
         with self._noted(f"{CHANGES}/{{batch}}", len(rows)):
-            self._write(name, table, "changes", self.account.expires)
+            now = self._now()
+            self._write(name, table, "changes", now, now + self.account.expires)
         return Answer({str(row["key"]) for row in rows})
 
     def _suppress(self, contacts: Sequence[Contact], reason: str) -> None:
@@ -196,7 +197,7 @@ class FileDrop(Connector):
                     "reason": "erase" if erased else reason,
                 }
             rows = sorted(said.values(), key=lambda row: str(row["key"]))
-            self._write(SUPPRESSION, pa.Table.from_pylist(rows, schema=_SUPPRESSED), "suppression", None)
+            self._write(SUPPRESSION, pa.Table.from_pylist(rows, schema=_SUPPRESSED), "suppression", self._now(), None)
 
     def _suppressed(self) -> pa.Table:
         if drop_files.read_manifest(self._folder, SUPPRESSION) is None:
@@ -214,14 +215,16 @@ class FileDrop(Connector):
             if kept.num_rows == 0:
                 drop_files.remove(self._folder, manifest.name)
             elif kept.num_rows < table.num_rows:
-                expires = manifest.expires_at
-                self._write(manifest.name, kept, "changes", None if expires is None else expires - self._now())
+                # Its place among the others stays, else what is older would be imported last.
+                self._write(manifest.name, kept, "changes", manifest.made_at, manifest.expires_at)
 
-    def _write(self, name: str, table: pa.Table, kind: drop_files.Kind, expires: timedelta | None) -> None:
-        now = self._now()
+    def _write(
+        self, name: str, table: pa.Table, kind: drop_files.Kind, made_at: datetime, expires_at: datetime | None
+    ) -> None:
         about = {"suppression": f"apply {SUPPRESSION} after importing this"} if kind == "changes" else {}
-        expires_at = None if expires is None else now + expires
-        drop_files.write_table(self._folder, name, table, kind=kind, made_at=now, expires_at=expires_at, about=about)
+        drop_files.write_table(
+            self._folder, name, table, kind=kind, made_at=made_at, expires_at=expires_at, about=about
+        )
 
     @contextmanager
     def _one_writer(self) -> Iterator[None]:

@@ -299,8 +299,16 @@ class Salesforce(Connector):
             )
 
     def write(self, contacts: Sequence[Contact]) -> Answer:
-        rows = {contact.key: self._row(contact) for contact in contacts}
-        return self._save(rows, {contact.key: contact for contact in contacts})
+        """Insert or update rows. Who has only segments to lose and is not there is done, and not made for it."""
+        losing = {one.key for one in contacts if one.remove and not (one.is_new or one.fields or one.add)}
+        there = {row[KEY] for row in self._read_rows(sorted(losing), [KEY])}
+        answer = Answer(losing - there)
+        rows = {one.key: self._row(one) for one in contacts if one.key not in answer.accepted}
+        if rows:
+            saved = self._save(rows, {one.key: one for one in contacts})
+            answer.accepted |= saved.accepted
+            answer.rejected += saved.rejected
+        return answer
 
     def unsubscribe(self, contacts: Sequence[Contact]) -> Answer:
         """Set `Unsubscribed` in All Subscribers, where a subscriber is made whom nothing was ever sent to.

@@ -112,6 +112,17 @@ def test_rows_are_written_with_their_types_and_cleared(world: World, count: int)
     assert (said["FirstName"], said["mw_loyal"], said["mw_dormant"]) == (fields["FirstName"], False, True)
 
 
+def test_nobody_is_made_who_only_has_segments_to_lose(world: World) -> None:
+    world.connector.write(many(2, add=("mw_loyal",)))
+    leaving = [Contact(key(n), remove=("mw_loyal",)) for n in (1, 7)]
+    assert world.connector.write(leaving).accepted == {key(1), key(7)}
+    assert {name: person.fields for name, person in world.people().items()} == {
+        key(0): {"mw_loyal": True},
+        key(1): {"mw_loyal": False},
+    }
+    assert world.connector.write(leaving[1:]).accepted == {key(7)}
+
+
 def test_a_job_says_of_each_row_what_became_of_it_in_order(world: World) -> None:
     contacts = [contact(n, fields={"mw_last": "soon" if n % 7 == 3 else "2026-01-01"}) for n in range(2600)]
     answer = world.connector.write(contacts)

@@ -21,13 +21,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from activation import drop_files
+from activation import destinations, drop_files
 from activation.connector import Contact, Rekey, key_of
 from activation.connectors.file_drop import CONNECTOR, PLATFORM, FileDrop, FolderAccount
 from activation.drop_files import Folder
 from activation.http import Api, TryAgainError
 from core.errors import DestinationError, SettingsError
 from core.home import Home
+from core.settings import Settings
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -142,7 +143,7 @@ def test_an_erasure_leaves_the_key_alone(url: str) -> None:
     assert (said["key"], said["email"], said["reason"]) == (contact(1).key, "", "erase")
 
 
-def test_a_rewritten_drop_keeps_its_expiry_and_its_hashes_fit(url: str) -> None:
+def test_a_rewritten_drop_keeps_its_place_and_expiry_and_its_hashes_fit(url: str) -> None:
     clock = Clock()
     drop = connect(url, clock)
     drop.write([contact(1), contact(2)])
@@ -150,7 +151,7 @@ def test_a_rewritten_drop_keeps_its_expiry_and_its_hashes_fit(url: str) -> None:
     drop.erase([contact(1)])
     folder = Folder(url)
     manifest = next(found for found in drop_files.manifests(folder, "changes") if "update" in found.name)
-    assert manifest.expires_at == NOW + timedelta(hours=24)
+    assert (manifest.made_at, manifest.expires_at) == (NOW, NOW + timedelta(hours=24))
     assert [hashlib.sha256(folder.read(file.name) or b"").hexdigest() for file in manifest.files] == [
         file.sha256 for file in manifest.files
     ]
@@ -247,6 +248,15 @@ def test_it_needs_no_setting_and_takes_no_password(tmp_path: Path, monkeypatch: 
     assert account is not None
     with pytest.raises(DestinationError, match="knows no such kind of URL"):
         CONNECTOR.connect(account).write([contact(1)])
+
+
+def test_the_sandbox_of_a_file_drop_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = Home.create(tmp_path / "home", "Europe/London", "GBP")
+    monkeypatch.setenv("MAILWRIGHT_FILE_DROP_URL", str(tmp_path / "real"))
+    drop = destinations.open(Settings(home=home.root), home, "file_drop", sandbox=True)
+    drop.write([contact(1)])
+    assert len(changes(Folder(str(home.sandbox / "drops")))) == 1
+    assert not (tmp_path / "real").exists()
 
 
 def test_observed_without_anything_personal(tmp_path: Path) -> None:
