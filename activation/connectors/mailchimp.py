@@ -394,7 +394,8 @@ class Mailchimp(Connector):
             params: dict[str, str | int] = {**query, "count": most, "offset": offset}
             found = self.api.get(self._list + path, route=route, params=params)[part]
             yield from found
-            if len(found) < most:
+            # Fewer is the last page; more is an answer that takes no heed of pages, which would come again for ever.
+            if len(found) != most:
                 return
             offset += most
 

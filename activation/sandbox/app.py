@@ -21,7 +21,7 @@ from activation.sandbox.faults import KINDS, Fault, Faults
 from activation.sandbox.part import Call, Endpoint, Part, ProblemError, Said, template
 from activation.sandbox.parts import parts
 from activation.sandbox.people import People
-from activation.sandbox.wire import Receive, Scope, Send, answer, read_all
+from activation.sandbox.wire import PROTOCOL, Receive, Scope, Send, answer, read_all
 
 PAGE = Path(__file__).with_name("page.html")
 _ON_PAGE = 25
@@ -261,8 +261,8 @@ class Sandbox:
 def server(sandbox: Sandbox, log_level: str = "warning") -> uvicorn.Server:
     """A server of the sandbox. The date is the platforms' own."""
     config = uvicorn.Config(
-        sandbox.app(), log_level=log_level, access_log=False, date_header=False, server_header=False, lifespan="off",
-        timeout_graceful_shutdown=3,
+        sandbox.app(), http=PROTOCOL, log_level=log_level, access_log=False, date_header=False, server_header=False,
+        lifespan="off", timeout_graceful_shutdown=3,
     )  # fmt: skip
     return uvicorn.Server(config)
 

@@ -208,7 +208,7 @@ class Faults:
         await self._app(scope, receive, catch)
         body = b"".join(pieces)
         if fault.kind == "lost" or (fault.kind == "reset" and not body):
-            await hang_up(send)
+            await hang_up(scope, send)
             return
         if fault.kind == "shuffled" and body:
             body = _shuffled(self._part, body)
@@ -218,7 +218,7 @@ class Faults:
         await send({**start, "headers": [*others, (b"content-length", str(len(body)).encode())]})
         if fault.kind == "reset":
             await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
-            await hang_up(send)
+            await hang_up(scope, send)
             return
         if fault.kind == "drip":
             size = max(1, -(-len(body) // _PIECES))

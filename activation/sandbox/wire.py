@@ -8,6 +8,7 @@ from email.utils import formatdate
 from typing import Any
 
 import orjson
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from activation.sandbox.part import Said
 
@@ -49,12 +50,21 @@ async def answer(send: Send, said: Said, now: float) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def hang_up(send: Send) -> None:
-    """Close the connection as it is. ASGI knows no such thing, so it is asked of the server's own object."""
-    transport = getattr(getattr(send, "__self__", None), "transport", None)
+async def hang_up(scope: Scope, send: Send) -> None:
+    """Close the connection as it is."""
+    transport = scope.get("state", {}).get("transport") or getattr(getattr(send, "__self__", None), "transport", None)
     if transport is None:
         raise ConnectionAbortedError("the connection is cut on order")
     transport.close()
     # The server learns of it in the loop's next turns, and then takes no offence at the missing answer.
     await asyncio.sleep(0)
     await asyncio.sleep(0)
+
+
+def _connection_made(self: Any, transport: asyncio.Transport) -> None:
+    AutoHTTPProtocol.connection_made(self, transport)
+    self.app_state = {**self.app_state, "transport": transport}
+
+
+# ASGI knows no way to hang up, so the server hands its connection to the application in the scope's state.
+PROTOCOL: type[asyncio.Protocol] = type("Protocol", (AutoHTTPProtocol,), {"connection_made": _connection_made})

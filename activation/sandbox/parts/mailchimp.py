@@ -364,8 +364,9 @@ class MailchimpPart(Part):
     def _tags_of_member(self, call: Call) -> Any:
         person = self._found(call)
         tags = self.people.groups_of([person.key]).get(person.key, [])
+        count, offset = _paging(call)
         shown = [{"id": tag.id, "name": tag.name, "date_added": instant(person.changed_at)} for tag in tags]
-        return {"tags": shown, "total_items": len(tags)}
+        return {"tags": shown[offset : offset + count], "total_items": len(tags)}
 
     def _change_tags_of_member(self, call: Call) -> None:
         person = self._found(call)

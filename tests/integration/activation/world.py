@@ -28,6 +28,7 @@ from activation.releases import Release
 from activation.sandbox.app import Sandbox
 from activation.sandbox.parts.mailchimp import hash_of
 from activation.sandbox.people import People
+from activation.sandbox.wire import PROTOCOL
 from core.contract import load_contract
 from core.home import Home
 from core.settings import Settings
@@ -347,7 +348,11 @@ class serving:  # reads as a function
 
     def __init__(self, app: Any) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, lifespan="off"))
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app, http=PROTOCOL, log_level="critical", access_log=False, date_header=False, lifespan="off"
+            )
+        )
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
 
     def __enter__(self) -> str:
