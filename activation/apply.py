@@ -480,5 +480,6 @@ def _refuse_stale(home: Home, plan: Plan, target: Connector) -> None:
 
 
 def _one(connection: duckdb.DuckDBPyConnection, query: str) -> int:
-    row = connection.execute(query).fetchone()
-    return int(row[0]) if row else 0
+    # All of it: a result that is not read to its end keeps the connection from registering tables.
+    (row,) = connection.execute(query).fetchall()
+    return int(row[0])

@@ -76,7 +76,7 @@ def write(settings: Settings, home: Home, sync: Sync, ledger: Ledger, target: st
             connection.execute(f"create view {table} as from read_parquet('{releases.quoted(found.file(table))}')")
         should = desired.create(connection, found, sync)
         audience = _audience(connection, sync, should)
-        suppression: pa.Table = connection.execute(
+        suppression: pa.Table = connection.sql(
             "select email, kind as reason from refused order by email"
         ).to_arrow_table()
     folder = Folder(str(place))
@@ -148,7 +148,7 @@ def _audience(connection: duckdb.DuckDBPyConnection, sync: Sync, should: desired
         for mapped in should.fields
         if mapped.column != "email"
     ]
-    found: pa.Table = connection.execute(f"""
+    found: pa.Table = connection.sql(f"""
         select {", ".join(["lower(hex(desired.key)) as key", "desired.email", "desired.customer_id", *fields])},
             shown_tags.tags as segments
         from desired
