@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -486,7 +487,12 @@ def contents(folder: Path, platform: str) -> dict[str, int]:
 
 def instant(moment: float) -> str:
     """Seconds of the epoch as ISO 8601 in UTC."""
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="seconds")
+    return _instant(int(moment))
+
+
+@lru_cache(4096)
+def _instant(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat()
 
 
 def _parts(values: Iterable[str]) -> Iterator[list[str]]:
