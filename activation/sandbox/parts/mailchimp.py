@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import Any, Literal
+from urllib.parse import parse_qsl, urlencode
 
 from activation.connectors.mailchimp import PLATFORM
 from activation.sandbox.part import Call, Endpoint, Part, ProblemError, Said, Unauthorised, is_same
@@ -37,7 +38,13 @@ class MailchimpPart(Part):
 
     @staticmethod
     def make_secrets() -> dict[str, str]:
-        return {"api_key": f"{secrets.token_hex(16)}-sandbox", "list_id": secrets.token_hex(5)}
+        return {
+            "api_key": f"{secrets.token_hex(16)}-sandbox",
+            "list_id": secrets.token_hex(5),
+            "client_id": str(secrets.randbelow(10**12)),
+            "client_secret": secrets.token_hex(25),
+            "access_token": secrets.token_hex(16),
+        }
 
     def prepare(self) -> None:
         if not self.people.documents("merge field"):
@@ -49,6 +56,9 @@ class MailchimpPart(Part):
         member = f"{audience}/members/{{hash}}"
         segment = f"{audience}/segments/{{segment}}"
         return [
+            Endpoint("GET", "/oauth2/authorize", self._authorize, kind=None, is_open=True),
+            Endpoint("POST", "/oauth2/token", self._token, kind=None, is_open=True),
+            Endpoint("GET", "/oauth2/metadata", self._metadata, kind=None, is_open=True),
             Endpoint("GET", "/3.0/ping", lambda call: {"health_status": "Everything's Chimpy!"}),
             Endpoint("GET", "/3.0/", lambda call: {"account_id": self.account, "account_name": "Sandbox", "role": "owner"}),
             Endpoint("GET", "/3.0/lists", lambda call: {"lists": [self._audience()], "total_items": 1}),
@@ -86,7 +96,9 @@ class MailchimpPart(Part):
                 key = ""
         if not said:
             raise self.unauthorised("missing")
-        if kind.lower() not in ("basic", "bearer") or not is_same(key, self.secrets["api_key"]):
+        if kind.lower() not in ("basic", "bearer") or not (
+            is_same(key, self.secrets["api_key"]) or is_same(key, self.secrets["access_token"])
+        ):
             raise self.unauthorised("wrong")
         if call.params.get("list", self.secrets["list_id"]) != self.secrets["list_id"]:
             raise self.not_found(call)
@@ -127,6 +139,34 @@ class MailchimpPart(Part):
 
     def fields_of(self, person: Person) -> Mapping[str, Any]:
         return _merged_of(person)
+
+    # Signing in. The account's owner always agrees.
+
+    def _authorize(self, call: Call) -> Said:
+        address = call.query.get("redirect_uri", "")
+        if call.query.get("client_id") != self.secrets["client_id"] or call.query.get("response_type") != "code":
+            return Said(400, {"error": "invalid_client"})
+        if not address.startswith("http://127.0.0.1:"):
+            return Said(400, {"error": "redirect_uri_mismatch"})
+        code = secrets.token_hex(16)
+        self.people.keep("code", {code: {"redirect_uri": address, "until": self.clock.now() + 600}})
+        query = urlencode({"code": code, "state": call.query.get("state", "")})
+        return Said(302, None, {"Location": f"{address}?{query}"})
+
+    def _token(self, call: Call) -> Said:
+        said = dict(parse_qsl(call.raw.decode("latin-1")))
+        if not is_same(said.get("client_secret"), self.secrets["client_secret"]):
+            return Said(401, {"error": "invalid_client"})
+        code = self.people.document("code", said.get("code", ""))
+        self.people.drop("code", said.get("code", ""))  # it works once
+        if code is None or code["until"] < self.clock.now() or code["redirect_uri"] != said.get("redirect_uri"):
+            return Said(400, {"error": "invalid_grant"})
+        return Said(200, {"access_token": self.secrets["access_token"], "expires_in": 0, "scope": None})
+
+    def _metadata(self, call: Call) -> Any:
+        if not is_same(call.headers.get("authorization"), f"OAuth {self.secrets['access_token']}"):
+            raise self.unauthorised("wrong")
+        return {"dc": "us0", "role": "owner", "accountname": "Sandbox", "user_id": 1, "login": {"login_id": 1}}
 
     # The audience.
 
