@@ -111,6 +111,9 @@ _BOUNCES = ("HARD_BOUNCE", "INVALID_EMAIL")
 # Seconds before each look at a job: the first, how they grow, the longest, and after how many it is given up.
 _FIRST_LOOK, _GROWTH, _LONGEST, PATIENCE = 0.1, 1.6, 20.0, 1_800.0
 
+# Seconds for which a reading of the whole account says who is not there.
+REMEMBERED = 600.0
+
 
 class KlaviyoSettings(BaseSettings):
     """The real account, from the environment."""
@@ -156,7 +159,8 @@ class Klaviyo(Connector):
     def __init__(self, credentials: KlaviyoCredentials, api: Api) -> None:
         super().__init__(credentials, api)
         self._types: dict[str, FieldType] = {}
-        self._ids: dict[bytes, str] | None = None
+        self._ids: dict[bytes, str] = {}
+        self._read_at = float("-inf")
         self._lock = threading.Lock()
 
     @classmethod
@@ -388,17 +392,20 @@ class Klaviyo(Connector):
     # Below: finding people whose address is not known any more, or who are to get another.
 
     def _ids_of(self, keys: Collection[str]) -> dict[str, str]:
-        """Profile ids by key. Klaviyo knows no hash of an address: the whole account is read, once for a connector."""
+        """Profile ids by key. Klaviyo knows no hash of an address: the whole account is read, and remembered for a while.
+
+        Somebody who is missing from a reading of long ago may have come since, and must not be taken for erased.
+        """
         wanted = {key: bytes.fromhex(key) for key in keys}
-        if not wanted:
-            return {}
         with self._lock:
-            if self._ids is None:
+            is_old = time.monotonic() - self._read_at > REMEMBERED
+            if is_old and not self._ids.keys() >= set(wanted.values()):
                 self._ids = {
                     _digest(item["attributes"]["email"]): str(item["id"])
                     for item in self._pages({"fields[profile]": "email", "sort": "id"})
                     if (item.get("attributes") or {}).get("email")
                 }
+                self._read_at = time.monotonic()
             return {key: self._ids[digest] for key, digest in wanted.items() if digest in self._ids}
 
     def _profiles_by_id(self, ids: Mapping[str, str]) -> dict[str, _Profile]:

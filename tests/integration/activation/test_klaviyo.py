@@ -268,6 +268,16 @@ def test_people_whose_address_is_forgotten_are_found_by_reading_the_account_once
     assert routes(klaviyo).count("GET /profiles") == 3
 
 
+def test_whoever_came_after_the_account_was_read_is_not_taken_for_erased(
+    klaviyo: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    klaviyo.connector.erase([replace(contact(1), email=None)])
+    klaviyo.connector.write([contact(1)])
+    monkeypatch.setattr(module, "REMEMBERED", 0.0)
+    assert klaviyo.connector.erase([replace(contact(1), email=None)]).accepted == {contact(1).key}
+    assert states(klaviyo) == {}
+
+
 def test_erased_profiles_are_gone_and_may_be_made_anew(klaviyo: Served) -> None:
     klaviyo.connector.write([contact(1), contact(2)])
     assert klaviyo.connector.erase([contact(1), contact(9)]).accepted == {contact(1).key, contact(9).key}
