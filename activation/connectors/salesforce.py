@@ -55,6 +55,7 @@ from core.home import Home
 from core.settings import is_set, read_environment
 
 KEY, EMAIL = "SubscriberKey", "EmailAddress"
+SANDBOX_EXTENSION = "mailwright"
 SYNCHRONOUS = 50  # rows that a synchronous call is recommended to have at most, and objects of a SOAP call
 PAGE = 2500  # rows that a page of a SOAP retrieve has at most
 NAMESPACE = "http://exacttarget.com/wsdl/partnerAPI"
@@ -242,16 +243,15 @@ class Salesforce(Connector):
 
     @classmethod
     def sandbox_credentials(cls, account: SandboxAccount) -> SalesforceAccount:
-        extension = account.secrets["data_extension"]
         return SalesforceAccount(
             lambda: account.base_url() + "/rest",
             account.account,
-            f"Salesforce Marketing Cloud sandbox, data extension {extension}",
+            f"Salesforce Marketing Cloud sandbox, data extension {SANDBOX_EXTENSION}",
             auth_url=lambda: account.base_url() + "/auth",
             soap_url=lambda: account.base_url() + "/soap",
             client_id=SecretStr(account.secrets["client_id"]),
             client_secret=SecretStr(account.secrets["client_secret"]),
-            data_extension=extension,
+            data_extension=SANDBOX_EXTENSION,
         )
 
     @classmethod

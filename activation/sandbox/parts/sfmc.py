@@ -21,13 +21,13 @@ from xml.etree.ElementTree import Element
 from activation import soap, sync
 from activation.connector import Field
 from activation.connectors.salesforce import EMAIL, KEY, NAMESPACE, PAGE, PLATFORM
+from activation.connectors.salesforce import SANDBOX_EXTENSION as EXTENSION
 from activation.platform import Platform
 from activation.sandbox.part import Call, Endpoint, Part, ProblemError, Said, Unauthorised, is_same
 from activation.sandbox.people import Person
 from core.errors import PlanError
 from core.settings import load_settings
 
-EXTENSION = "mailwright"
 LIFETIME = 1079  # seconds that a token says it is good for; it is, for twenty minutes
 QUEUE = (0.05, 0.1)  # seconds until a job is picked up, and until it is through
 _TYPES = {"text": "Text", "number": "Decimal", "date": "Date", "boolean": "Boolean"}
@@ -55,7 +55,6 @@ class SalesforcePart(Part):
         return {
             "client_id": "".join(secrets.choice(letters.lower()) for _ in range(24)),
             "client_secret": "".join(secrets.choice(letters) for _ in range(24)),
-            "data_extension": EXTENSION,
         }
 
     def prepare(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import threading
 from collections.abc import Iterator
@@ -209,8 +210,11 @@ def test_the_sandbox_has_the_columns_of_the_shipped_document(world: World) -> No
 
 
 def test_another_data_extension_is_not_there(world: World) -> None:
+    account = dataclasses.replace(world.connector.account, data_extension="Other <&>")
     with pytest.raises(DestinationError, match="there is no such data extension"):
-        world.connect({"data_extension": "Other <&>"}).prepare(FIELDS, TAGS)
+        Salesforce.connect(account).prepare(FIELDS, TAGS)
+    with pytest.raises(DestinationError, match="there is no such data extension"):
+        Salesforce.connect(account).write([contact(1)])
 
 
 # Tokens.
