@@ -68,7 +68,7 @@ def _rows_schema() -> pa.Schema:
 
     return pa.schema({
         "run_id": pa.int64(), "row_number": pa.int64(), "key": pa.string(), "action": pa.string(),
-        "tag": pa.string(), "outcome": pa.string(), "code": pa.string(), "at": pa.timestamp("us"),
+        "tag": pa.string(), "outcome": pa.string(), "code": pa.string(), "noted_at": pa.timestamp("us"),
     })  # fmt: skip
 
 

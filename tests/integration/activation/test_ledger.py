@@ -260,7 +260,7 @@ class TestHistory:
         moment = AT.replace(tzinfo=None)
         assert pq.read_table(sync_history.rows_file(home, run)).to_pylist() == [
             {"run_id": run, "row_number": number, "key": key.hex(), "action": action, "tag": tag, "outcome": outcome,
-             "code": code, "at": moment}
+             "code": code, "noted_at": moment}
             for number, (key, action, tag, outcome, code) in enumerate([
                 (ADA, "create", "", "acknowledged", ""),
                 (ADA, "tag_add", "mw: a", "acknowledged", ""),
