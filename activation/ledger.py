@@ -455,6 +455,8 @@ class Ledger:
             with self._writing() as connection:
                 connection.execute(delete(outcomes).where(outcomes.c.run_id == run_id))
                 connection.execute(update(runs).where(runs.c.run_id == run_id).values(is_exported=True))
+        with _as_ledger_error():
+            ledger_database.give_back_space(self._writer)
 
     # What is read from a destination.
 

@@ -54,6 +54,17 @@ def writing(engine: Engine) -> Engine:
     return engine.execution_options(takes_write_lock=True)
 
 
+def give_back_space(engine: Engine) -> None:
+    """Shrink the file by what was deleted, such as a first sync's outcomes; PostgreSQL sees to that by itself."""
+    if engine.dialect.name == "sqlite":
+        connection = engine.raw_connection()
+        try:
+            # The pragma frees a page with each step of the statement, and SQLAlchemy takes the first one only.
+            connection.cursor().executescript("pragma incremental_vacuum")
+        finally:
+            connection.close()
+
+
 def _sqlite(home: Home) -> Engine:
     if not home.ledger.exists():
         home.root.mkdir(parents=True, exist_ok=True)
@@ -78,8 +89,11 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("pragma busy_timeout = 30000")
+    # Only a file that is still empty takes this to heart; it lets `give_back_space` shrink it.
+    cursor.execute("pragma auto_vacuum = incremental")
     cursor.execute("pragma journal_mode = wal")
     cursor.execute("pragma synchronous = full")
+    cursor.execute("pragma journal_size_limit = 67108864")
     cursor.execute("pragma cache_size = -65536")
     cursor.close()
 

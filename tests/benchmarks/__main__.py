@@ -1,7 +1,7 @@
 """How fast everything is, and how big: `make bench`.
 
 Figures are printed and never asserted; what they are held against is a floor or a rival measured in the same run. The
-demo, RFM against pandas, then growth with the number of customers. `bench_identity` and `bench_samples` run by themselves.
+demo, RFM against pandas, the ledger, then growth with the number of customers. `bench_identity` and `bench_samples` run by themselves.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import bench_demo, bench_rfm, bench_scale
+from tests.benchmarks import bench_demo, bench_ledger, bench_rfm, bench_scale
 
 
 def main() -> None:
@@ -26,6 +26,8 @@ def main() -> None:
     bench_demo.main(orders_only=given.orders_only)
     print("\nRFM", flush=True)
     bench_rfm.main()
+    print("\nThe ledger", flush=True)
+    bench_ledger.bench()
     print("\nGrowth", flush=True)
     with tempfile.TemporaryDirectory(prefix="mailwright-bench-") as folder:
         bench_scale.bench(given.sizes, (given.homes or Path(folder)).absolute(), given.memory, given.nodes)
