@@ -30,6 +30,7 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    inspect,
     select,
     update,
 )
@@ -143,6 +144,17 @@ class DeadLetter:
     content_hash: str
     code: str
     words: str
+
+
+def is_of_first_layout(home: Home) -> bool:
+    """Whether the home's ledger is one that this module writes."""
+    if not home.ledger.exists():
+        return False
+    engine = create_engine(f"sqlite:///{home.ledger}")
+    try:
+        return inspect(engine).has_table("positions")
+    finally:
+        engine.dispose()
 
 
 class Ledger:

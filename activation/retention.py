@@ -10,9 +10,9 @@ import os
 import shutil
 from pathlib import Path
 
-from activation import releases
-from activation.destination import key_expressions
-from activation.old_ledger import Ledger
+from activation import old_ledger, releases
+from activation.connector import key_sql
+from activation.ledger import Ledger
 from activation.releases import Release, quoted
 from core.files import replacing
 from core.home import Home
@@ -28,7 +28,7 @@ def departed(home: Home) -> Path:
 def prune(settings: Settings, home: Home) -> list[int]:
     """Remove what need not be kept; returns the numbers of what went. The caller has the releases to itself."""
     there = releases.numbers(home)
-    going = [number for number in there[: -settings.releases_kept] if number not in _needed(home)]
+    going = [number for number in there[: -settings.releases_kept] if number not in _needed(settings, home)]
     if not going:
         return []
     _keep_addresses(settings, home, [number for number in there if number not in going], going)
@@ -39,26 +39,25 @@ def prune(settings: Settings, home: Home) -> list[int]:
     return going
 
 
-def _needed(home: Home) -> set[int]:
+def _needed(settings: Settings, home: Home) -> set[int]:
     """What a hold goes back to, and what stands at the destinations."""
     held = releases.hold(home)
     needed = {held.release, held.reverts_to} if held is not None else set()
     newest = releases.latest(home)
     if newest is not None and newest.previous is not None and newest.reverts_to is not None:
         needed.add(newest.previous)  # the next release tells by it what the rollback had taken
-    if home.ledger.exists():
-        with Ledger(home) as ledger:
+    if _is_there(settings, home):
+        with _open(settings, home) as ledger:
             needed |= ledger.bases()
     return needed
 
 
 def _keep_addresses(settings: Settings, home: Home, staying: list[int], going: list[int]) -> None:
     """Add to `departed` the addresses that only releases that go have and a ledger's key is of; drop all others."""
-    if not home.ledger.exists():
+    if not _is_there(settings, home):
         return
-    with in_memory(settings) as connection, Ledger(home) as ledger:
+    with in_memory(settings) as connection, _open(settings, home) as ledger:
         connection.register("keys", ledger.keys())
-        keyed = [f"{key} in (select key from keys)" for key in key_expressions("email")]
         gone = _files([releases.read(home, number) for number in going])
         kept = _files([releases.read(home, number) for number in staying])
         before = f" union all select email from read_parquet('{quoted(departed(home))}')"
@@ -72,11 +71,19 @@ def _keep_addresses(settings: Settings, home: Home, staying: list[int], going: l
                         {before if departed(home).exists() else ""}
                     )
                     anti join (select email from read_parquet({kept}, union_by_name = true)) using (email)
-                    where {" or ".join(keyed)}
+                    where {key_sql("email")} in (select key from keys)
                     order by email
                 ) to '{quoted(beside)}' (format parquet)
             """)
             beside.chmod(0o600)
+
+
+def _is_there(settings: Settings, home: Home) -> bool:
+    return settings.ledger_url is not None or home.ledger.exists()
+
+
+def _open(settings: Settings, home: Home) -> Ledger | old_ledger.Ledger:
+    return old_ledger.Ledger(home) if old_ledger.is_of_first_layout(home) else Ledger(home, settings)
 
 
 def _files(found: list[Release]) -> str:

@@ -1,7 +1,8 @@
 """How fast everything is, and how big: `make bench`.
 
 Figures are printed and never asserted; what they are held against is a floor or a rival measured in the same run. The
-demo, RFM against pandas, the ledger, then growth with the number of customers. `bench_identity` and `bench_samples` run by themselves.
+demo, RFM against pandas, the ledger, then growth with the number of customers. `bench_identity` and `bench_samples` run
+by themselves.
 """
 
 from __future__ import annotations
