@@ -258,7 +258,9 @@ class MParticle(Connector):
                 for which, contact in (("new", change.new), ("old", change.old))
             }
             new["events"] = [_event("user_identity_change", identities, change.new.key)]
-            old = self._batch(change.old, {ARCHIVED: True}, list(change.old.remove))
+            # Those that the new one is given were the old one's own.
+            tags = sorted({*change.old.remove, *change.new.add, *change.new.remove})
+            old = self._batch(change.old, {ARCHIVED: True}, tags)
             said.append((change.new, [old, new]))
         return self._send(said, kind="rekey")
 

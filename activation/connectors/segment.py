@@ -232,7 +232,7 @@ class Segment(Connector):
                 (
                     change.new,
                     [
-                        self._identify(change.old, {ARCHIVED: True, **dict.fromkeys(change.old.remove, False)}),
+                        self._identify(change.old, {ARCHIVED: True, **dict.fromkeys(_tags(change), False)}),
                         _message({"type": "alias", "previousId": change.old.key, "userId": change.new.key}),
                         self._identify(change.new, {**self._traits(change.new), ARCHIVED: False}),
                     ],
@@ -273,6 +273,11 @@ class Segment(Connector):
             raise RefusedError("BATCH_TOO_LARGE", f"{len(body)} bytes")
         self.api.call("POST", "/v1/batch", route="/v1/batch", kind=kind, content=body, rows=len(answer.accepted))
         return answer
+
+
+def _tags(change: Rekey) -> list[str]:
+    """Every tag that the old contact may have: those that the new one is given were its own."""
+    return sorted({*change.old.remove, *change.new.add, *change.new.remove})
 
 
 def _problem(response: httpx.Response) -> Problem:

@@ -156,7 +156,7 @@ class TestSegment:
         [body] = batches(server, "/v1/batch")
         first, second, third = without_ids(body["batch"])
         assert first == {
-            "type": "identify", "userId": old.key, "traits": {"mw_archived": True, "mw_dormant": False}
+            "type": "identify", "userId": old.key, "traits": {"mw_archived": True, "mw_dormant": False, "mw_frequent_buyers": False}
         }  # fmt: skip
         assert second == {"type": "alias", "previousId": old.key, "userId": ADA.key}
         assert (third["userId"], third["traits"]["mw_archived"], third["traits"]["firstName"]) == (
@@ -252,7 +252,7 @@ class TestMParticle:
         assert mparticle_of(server).rekey([Rekey(old, ADA)]).accepted == {ADA.key}
         [[left, entered]] = batches(server, "/v2/bulkevents")
         assert (left["user_identities"], left["user_attributes"]) == ({"customer_id": old.key}, {"mw_archived": True})
-        assert left["deleted_user_attributes"] == ["mw_dormant"]
+        assert left["deleted_user_attributes"] == ["mw_dormant", "mw_frequent_buyers"]
         assert entered["user_attributes"]["mw_archived"] is False
         data = entered["events"][0]["data"]
         assert (data["old"]["identity"], data["new"]["identity"]) == (old.key, ADA.key)
