@@ -15,7 +15,7 @@ MADE := .venv/.made-$(firstword $(KEYS))
 INSTALLED := .venv/.installed-$(lastword $(KEYS))
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ui docs test lint format bench lock clean
+.PHONY: help install demo ui docs test soak lint format bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,10 @@ docs: $(INSTALLED) ## Write the dbt documentation as one page and serve it
 # In the order of the folders: e2e, whose few tests take longest, must not be what one process does while the others idle.
 test: $(INSTALLED) ## Run all tests
 	@$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+
+soak: $(INSTALLED) ## Stop and kill applies again and again, for every connector (SOAK=20: how often)
+	@SOAK=$(or $(SOAK),20) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist load \
+		tests/integration/activation/conformance/test_stops.py
 
 lint: $(INSTALLED) ## Check style and types: ruff, mypy, sqlfluff
 	@$(BIN)/ruff check

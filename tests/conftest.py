@@ -14,6 +14,7 @@ import pytest
 from core.home import Home
 from core.settings import PREFIX, PROJECT_ROOT
 from tests import parsing
+from tests.integration.activation.conformance.table import table
 
 # Homes that take minutes to make. Tests that share one run in one process, in turn: a warehouse has one writer.
 SHARED_HOMES = ("orders_only", "refreshed_retailer")
@@ -21,12 +22,25 @@ SHARED_HOMES = ("orders_only", "refreshed_retailer")
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tell pytest-xdist what belongs together: tests that share a home, else the tests of a module."""
+    """Tell pytest-xdist what belongs together: tests that share a home, or a platform's, else the tests of a module."""
     if not config.pluginmanager.hasplugin("xdist"):
         return
     for item in items:
         shared = [name for name in SHARED_HOMES if name in getattr(item, "fixturenames", ())]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else item.nodeid.partition("::")[0]))
+        module = item.nodeid.partition("::")[0]
+        if item.get_closest_marker("fault") is not None:
+            # The conformance suite's modules are long, its platforms alike.
+            module = f"{module.rpartition('/')[0]} {item.callspec.params['platform']}"  # type: ignore[attr-defined]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else module))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table connector x fault, where tests of the conformance suite ran."""
+    reports = [report for found in terminalreporter.stats.values() for report in found if hasattr(report, "when")]
+    if lines := table(reports):
+        terminalreporter.section("connector x fault")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,0 +1,138 @@
+"""What can be wrong with rows: a bad one costs no other, and what is missing or double does no harm."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.activation.conformance.place import UNACCEPTABLE, Place, person, persons
+
+
+@pytest.mark.fault("no fault")
+def test_a_release_arrives_whole_and_once(place: Place) -> None:
+    place.release(persons(*range(10)))
+    report = place.apply()
+    assert (report.rejected, report.withheld) == (0, 0)
+    place.assert_settled()
+    calls = len(place.watch.asked)
+    assert place.apply().changed == 0
+    assert not [asked for asked in place.watch.asked[calls:] if asked.is_write and "token" not in asked.path]
+
+
+@pytest.mark.fault("one bad row in a batch")
+def test_a_batch_that_is_refused_whole_is_halved_until_the_bad_row_is_known(place: Place) -> None:
+    if place.faults is None:
+        pytest.skip("refuses no rows")
+    people = persons(*range(9))
+    people[4].surname = UNACCEPTABLE
+    place.release(people)
+    place.watch.unacceptable = UNACCEPTABLE
+    report = place.apply()
+    assert report.rejected == 1
+    sound = {number: one for number, one in people.items() if number != 4}
+    assert place.differences(sound) == []
+    assert place.plan().operations == 0, "a refused row is sent again only when it changes, or on request"
+    people[4].surname = "Acceptable"
+    place.release(people)
+    place.settle()
+    place.assert_settled()
+
+
+@pytest.mark.fault("refused row asked for again")
+def test_a_refused_row_is_sent_again_on_request(place: Place) -> None:
+    if place.faults is None:
+        pytest.skip("refuses no rows")
+    people = persons(*range(5))
+    people[4].surname = UNACCEPTABLE
+    place.release(people)
+    place.watch.unacceptable = UNACCEPTABLE
+    place.apply()
+    place.watch.unacceptable = None
+    place.apply(place.plan(retry_rejected=True))
+    place.assert_settled()
+
+
+@pytest.mark.fault("missing fields")
+def test_what_is_missing_is_left_out_and_what_goes_is_cleared(place: Place) -> None:
+    people = persons(*range(5))
+    people[0].country_code = people[0].rfm_segment = None
+    people[1].segments = ()
+    place.release(people)
+    place.settle()
+    place.assert_settled()
+    people[0].country_code, people[2].country_code, people[3].rfm_segment = "DE", None, None
+    place.release(people)
+    place.settle()
+    place.assert_settled()
+
+
+@pytest.mark.fault("duplicates")
+def test_addresses_of_one_customer_and_cases_of_one_address_are_one_contact(place: Place) -> None:
+    people = persons(*range(4))
+    people[9] = person(9, customer_id=people[0].customer_id)
+    place.release(people)
+    place.settle()
+    expected = len(people) if place.platform.key == "email" else len(people) - 1
+    assert sum(1 for _ in place.part.people.everyone()) == expected
+    assert place.plan().operations == 0
+
+
+@pytest.mark.fault("removals")
+def test_who_leaves_a_segment_loses_its_tag_and_who_leaves_the_audience_loses_all(place: Place) -> None:
+    people = persons(*range(6))
+    place.release(people)
+    place.settle()
+    people[0].segments = ()
+    people[1].segments = ("dormant", "onboarding")
+    del people[2]
+    place.release(people)
+    place.settle()
+    place.assert_settled()
+    assert place.key(person(2)) in place.found(), "only an erasure deletes"
+
+
+@pytest.mark.fault("archive on leave")
+def test_who_leaves_can_be_archived_and_comes_back(place: Place) -> None:
+    place.sync = place.sync.model_copy(update={"on_leave": "archive"})
+    people = persons(*range(5))
+    place.release(people)
+    place.settle()
+    place.release({number: one for number, one in people.items() if number != 2})
+    place.settle()
+    archived = place.found().get(place.key(person(2)))
+    assert archived is None or archived.state != "subscribed"
+    assert place.differences() == []
+    place.release(people)
+    place.settle()
+    place.assert_settled()
+
+
+@pytest.mark.fault("changed address or merged customer")
+def test_another_key_is_a_rekey_and_no_second_contact(place: Place) -> None:
+    people = persons(*range(5))
+    place.release(people)
+    place.settle()
+    if place.platform.key == "email":
+        people[1] = person(1, email="new.address@example.com")
+    else:
+        people[1] = person(1, customer_id="f" * 16)
+        place.merge(person(1).customer_id, "f" * 16)
+    place.release(people)
+    made = place.plan()
+    place.apply(made)
+    place.settle()
+    assert place.differences() == []
+    mailed = [one for one in place.part.people.everyone() if one.state == "subscribed"]
+    assert len(mailed) == len(people), "the contact is there under its old key too"
+
+
+@pytest.mark.fault("nobody of ours touched")
+def test_people_and_tags_of_others_stay(place: Place) -> None:
+    place.release(persons(*range(4)))
+    place.settle()
+    before = {key: dict(place.part.fields_of(one)) for key, one in place.found().items()}
+    people = persons(*range(4))
+    people[0].surname = "Changed"
+    place.release(people)
+    place.settle()
+    after = {key: dict(place.part.fields_of(one)) for key, one in place.found().items()}
+    assert {key for key in before if before[key] != after[key]} == {place.key(person(0))}
