@@ -308,14 +308,15 @@ class _Run:
     def _operations(self, connection: duckdb.DuckDBPyConnection, engine: Engine, phase: int) -> Iterator[Operation]:
         """A phase's operations in the order in which they share calls."""
         size = self._connector.platform.limit("tags").batch
-        # Row numbers within tag and action: additions and removals of one tag share a call.
+        # Row numbers within tag and action: additions and removals of one tag share a call. The tag on which an automation
+        # starts goes before the segment's own, by which the next plan sees who entered.
         slot = "(row_number() over (partition by tag, action order by key) - 1) // $size"
         rows = connection.cursor().execute(
             f"""
             select action, key, email, old_key, old_email, fields, add, remove, tag, content_hash, field_hashes, is_new
             from remaining
             where phase = $phase and $size > 0
-            {f"order by tag, {slot}, action, key" if phase == 4 else "order by action" if phase == 1 else ""}
+            {f"order by tag desc, {slot}, action, key" if phase == 4 else "order by action" if phase == 1 else ""}
             """,
             {"size": size, "phase": phase},
         )

@@ -9,7 +9,6 @@ implausible, `samples` what it looks like.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import math
 import re
@@ -20,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from activation import breakers, changes, desired, releases, rollback, samples
+from activation import breakers, changes, desired, destinations, reconcile, releases, rollback, samples
 from activation import sync as syncs
 from activation.breakers import Numbers, Tripped
 from activation.changes import Changes
@@ -223,7 +222,7 @@ def make(
     if found is None:
         raise PlanError(f"there is no release in {home.releases}: run `mailwright refresh` first")
     releases.verify(home, found)
-    account = connector or _open(settings, home, wanted)
+    account = connector or destinations.open(settings, home, wanted)
     try:
         with Ledger(home, settings) as ledger:
             if ledger.standing(account.target).is_new and account.platform.can_read:
@@ -276,11 +275,6 @@ def why_silent(standing: Standing, release: Release, full: bool) -> str | None:
     return standing.silent
 
 
-def _open(settings: Settings, home: Home, sync: Sync) -> Connector:
-    opened: Connector = importlib.import_module("activation.destinations").open(settings, home, sync)
-    return opened
-
-
 def _read_members(
     settings: Settings, release: Release, sync: Sync, account: Connector, ledger: Ledger, now: datetime
 ) -> None:
@@ -291,7 +285,7 @@ def _read_members(
             profiles = f"read_parquet('{releases.quoted(release.file('profiles'))}')"
             rows = connection.execute(f"select distinct {key_sql(sync.key)} from {profiles}").fetchall()
             keys = {key for (key,) in rows if key}
-    importlib.import_module("activation.reconcile").baseline(ledger, account, sync, now, keys)
+    reconcile.baseline(ledger, account, sync, now, keys)
 
 
 def _make(
