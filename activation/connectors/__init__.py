@@ -1,1 +1,1 @@
-"""One file per platform. Each fulfils `activation.destination.Destination` and knows nothing of consent or ledger."""
+"""One file per platform: translates between contacts and its API, and knows nothing of consent or ledger."""
