@@ -25,7 +25,7 @@ NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 IMPATIENT = RetryPolicy(attempts=3, first_wait=0.001, longest_wait=0.002)
 FIELDS = {"given_name": "NAME", "rfm_segment": "RFM", "order_count": "ORDERS"}
 # Nothing is implausible here unless a test says so.
-LENIENT = {"added": 1.0, "removed": 1.0, "floor": 0, "rejects": 1.0, "max_age": "36500d"}
+LENIENT: dict[str, Any] = {"added": 1.0, "removed": 1.0, "floor": 0, "rejects": 1.0, "max_age": "36500d"}
 KINDS = {
     "tags by email": kind_of("email", "tags"),
     "attributes by email": kind_of("email", "attributes"),

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -142,7 +143,7 @@ def test_an_expired_plan_is_refused(simple: Stage) -> None:
 
 @pytest.mark.parametrize("breaker", ["added", "removed", "floor", "stale", "gate"])
 def test_a_tripped_breaker_stops_it_until_it_is_overridden_by_name(simple: Stage, breaker: str) -> None:
-    limits = {
+    limits: dict[str, dict[str, Any]] = {
         "added": {"added": 0.5},
         "removed": {"removed": 0.3},
         "floor": {"floor": 100},
