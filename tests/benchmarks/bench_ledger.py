@@ -80,6 +80,8 @@ def _acknowledge(ledger: Ledger, rows: int) -> None:
 
 
 def _fill(connection: sqlite3.Connection, rows: int) -> None:
+    # Keys come in no order: with SQLite's usual cache each row would be a page read and written.
+    connection.executescript("pragma cache_size = -800000; pragma synchronous = off")
     for start in range(0, rows, 500_000):
         connection.execute(
             """
