@@ -14,6 +14,9 @@ from typing import Any
 
 import duckdb
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from activation import plan, releases, rollback
 from activation.connector import Contact, Rekey
@@ -740,6 +743,59 @@ def test_what_goes_into_the_hash(tagging: Desk) -> None:
 def test_without_a_release_planning_says_what_to_do(tagging: Desk) -> None:
     with pytest.raises(PlanError, match="run `mailwright refresh`"):
         tagging.plan()
+
+
+# Any history of audiences.
+
+NAMES = ("ada", "bob", "cem", "dan")
+a_person = st.builds(
+    Person,
+    email=st.sampled_from([f"{name}@example.com" for name in NAMES]),
+    customer_id=st.sampled_from(["c1", "c2", "c3", "c4", "c5"]),
+    given_name=st.sampled_from(["Ada", "Grace"]),
+    rfm_segment=st.sampled_from(["loyal", None]),
+    order_count=st.sampled_from([1, None]),
+    segments=st.sampled_from([(), ("a",), ("a", "b"), ("b",)]),
+    may_profile=st.booleans(),
+)
+
+
+def unique(by_email: bool) -> st.SearchStrategy[list[Person]]:
+    keys = [lambda person: person.email]
+    if not by_email:
+        keys.append(lambda person: person.customer_id)
+    return st.lists(a_person, max_size=4, unique_by=tuple(keys))
+
+
+@pytest.mark.parametrize("name", KINDS)
+@hypothesis_settings(max_examples=6, deadline=None)
+@given(said=st.data())
+def test_any_history_ends_as_planned_and_leaves_nothing_to_do(
+    tmp_path_factory: pytest.TempPathFactory, name: str, said: st.DataObject
+) -> None:
+    root = tmp_path_factory.mktemp("home") / "home"
+    home = Home.create(root, "Europe/London", "GBP")
+    desk = Desk(home, Settings(home=root, memory_limit="500MB", threads=1), KINDS[name])
+    desk.options["on_leave"] = said.draw(st.sampled_from(["keep", "archive"]))
+    gone: set[str] = set()
+    for _ in range(3):
+        persons = said.draw(unique(desk.by_email))
+        leaving = said.draw(st.sampled_from([None, *NAMES])) if desk.by_email else None
+        desk.release(persons)
+        if leaving:
+            desk.refuse(f"{leaving}@example.com")
+        desk.carry_out()
+        assert desk.plan().is_empty
+        there = desk.there()
+        states = desk.states()
+        gone |= {key for key, state in states.items() if state in (State.UNSUBSCRIBED, State.ERASED)}
+        wanted = {key: what for key, what in desk.should_be(persons).items() if states.get(key) == State.SYNCED}
+        for key, what in wanted.items():
+            assert there[key] == what
+        for key, (state, _, has) in there.items():
+            if key not in wanted:
+                assert not has, "who is not in the audience has no tag of ours"
+            assert (state == "unsubscribed") == (key in gone)
 
 
 def test_now_is_the_wall_clock_by_default(tagging: Desk) -> None:
