@@ -15,15 +15,15 @@ def open(
     """Make the connector of a sync, or of a platform's name. Opens no connection and starts nothing.
 
     Args:
-        sandbox: go to the sandbox, whatever the environment says. A platform that has no part there writes files: to a
-            folder beside the sandbox's own.
+        sandbox: go to the sandbox, whatever the environment says; so do the settings. A platform that has no part there
+            writes files: to a folder beside the sandbox's own.
 
     Raises:
         PlanError: there is no such platform.
         SettingsError: the environment says some of an account and not all, or something wrong.
     """
     kind = platform_named(sync if isinstance(sync, str) else sync.platform)
-    credentials = None if sandbox else kind.credentials(home)
+    credentials = None if sandbox or settings.sandbox else kind.credentials(home)
     if credentials is None:
         from activation.sandbox import process
         from activation.sandbox.parts import parts

@@ -144,6 +144,11 @@ class Plan:
         return self.operations == 0
 
     @property
+    def header(self) -> Path:
+        """JSON file of the plan's numbers."""
+        return self.path.with_suffix(".json")
+
+    @property
     def samples(self) -> list[Sample]:
         """Masked contacts by segment; none for a plan that changes nothing."""
         return samples.read(_samples_file(self.path))
@@ -239,11 +244,7 @@ def read(home: Home, destination: str, plan_hash: str | None = None) -> Plan:
     Raises:
         PlanError: there is none such, or more than one.
     """
-    shape = re.compile(re.escape(f"{destination}-{plan_hash or ''}") + "[0-9a-f]*[.]json")
-    found = sorted(
-        (path for path in home.plans.glob("*.json") if shape.fullmatch(path.name)),
-        key=lambda path: path.stat().st_mtime_ns,
-    )
+    found = _kept(home, destination, plan_hash)
     if not found:
         raise PlanError(f"there is no kept plan for {destination}: run `mailwright plan {destination}`")
     if plan_hash and len(found) > 1:
@@ -266,6 +267,11 @@ def read(home: Home, destination: str, plan_hash: str | None = None) -> Plan:
         raise PlanError(f"{found[-1]} can't be read ({error}): plan again") from None
 
 
+def was_planned(home: Home, destination: str) -> bool:
+    """Whether there is a kept plan of that sync, so that its destination was looked at before."""
+    return bool(_kept(home, destination, None))
+
+
 def why_silent(standing: Standing, release: Release, full: bool) -> str | None:
     """Why a plan starts no automation; None where it may."""
     if full:
@@ -273,6 +279,15 @@ def why_silent(standing: Standing, release: Release, full: bool) -> str | None:
     if release.reverts_to is not None:
         return f"goes back to release {release.reverts_to}"
     return standing.silent
+
+
+def _kept(home: Home, destination: str, plan_hash: str | None) -> list[Path]:
+    """Headers of the kept plans of a sync whose hash begins so, the newest last."""
+    shape = re.compile(re.escape(f"{destination}-{plan_hash or ''}") + "[0-9a-f]*[.]json")
+    return sorted(
+        (path for path in home.plans.glob("*.json") if shape.fullmatch(path.name)),
+        key=lambda path: path.stat().st_mtime_ns,
+    )
 
 
 def _read_members(
@@ -529,10 +544,9 @@ def _write(plan: Plan, connection: duckdb.DuckDBPyConnection) -> None:
         )
         beside.chmod(0o600)
     said: Mapping[str, Any] = {name: value for name, value in asdict(plan).items() if name != "path"}
-    header = plan.path.with_suffix(".json")
     # Instants are all of them aware.
     text = json.dumps(said, indent=2, default=lambda moment: moment.astimezone(UTC).isoformat())
-    with replacing(header) as beside:
+    with replacing(plan.header) as beside:
         beside.touch(mode=0o600)
         beside.write_text(text + "\n", encoding="utf-8")
 

@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     mailchimp_api_key: SecretStr | None = Field(None, description="Mailchimp API key; without one, the sandbox is used")
     mailchimp_server: str | None = Field(None, description="Mailchimp data centre, for example us19")
     mailchimp_list_id: str | None = Field(None, description="Mailchimp audience id")
+    sandbox: bool = Field(False, description="Send to the sandbox whatever keys are set")
     sandbox_port: int = Field(8025, ge=1, le=65535, description="Loopback port of the sandbox")
 
     @field_validator("home")

@@ -1,4 +1,4 @@
-"""Dagster's assets, from the lake to the sync. Each is a few lines around a step of `refresh` or a room's own function."""
+"""Dagster's assets, from the lake to the release. Each is a few lines around a step of `refresh` or a room's own function."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,9 +41,6 @@ MODELS = {model.name: dg.AssetKey(["models", model.name]) for model in models()}
 SEGMENT_CHECKS = dg.AssetKey("segment_checks")
 RELEASE = dg.AssetKey("release")
 PUBLISHED = dg.AssetKey("published_marts")
-PLAN = dg.AssetKey("mailchimp_plan")
-SYNC = dg.AssetKey("mailchimp_sync")
-DESTINATION = "mailchimp"
 
 # dbt source -> the Python assets that write it, where it is no asset of its own.
 _WRITTEN_BY: Mapping[tuple[str, ...], tuple[dg.AssetKey, ...]] = {
@@ -513,8 +510,8 @@ def segment_assets(manifest: Mapping[str, Any]) -> list[dg.AssetsDefinition]:
     return [segment_checks]
 
 
-def activation_assets() -> list[dg.AssetsDefinition]:
-    """The release, the plan and the sync."""
+def release_assets() -> list[dg.AssetsDefinition]:
+    """The release. What is made of it is in `sync_assets`."""
 
     @dg.asset(
         key=RELEASE,
@@ -543,47 +540,7 @@ def activation_assets() -> list[dg.AssetsDefinition]:
             }
         )
 
-    @dg.asset(
-        key=PLAN,
-        deps=[RELEASE],
-        group_name="activation",
-        kinds={"python"},
-        description="What a sync to Mailchimp would change, for review. Made without a call to the platform.",
-        required_resource_keys=NEEDS,
-    )
-    def mailchimp_plan(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        from activation import old_plan as plan
-
-        shop: Workshop = context.resources.workshop
-        with shop.step("Plan the sync"):
-            made = plan.make(shop.settings, shop.home, DESTINATION)
-        shop.tally.facts["plan"] = made.hash
-        tags = sorted({*made.tag_adds, *made.tag_removes})
-        changes = [(tag, made.tag_adds.get(tag, 0), made.tag_removes.get(tag, 0)) for tag in tags]
-        return dg.MaterializeResult(
-            metadata={
-                **made.summary(),
-                "funnel": dg.MetadataValue.md(markdown.table(("step", "addresses"), made.funnel)),
-                "tags": dg.MetadataValue.md(markdown.table(("tag", "to add", "to remove"), changes)),
-            }
-        )
-
-    @dg.asset(
-        key=SYNC,
-        deps=[PLAN],
-        group_name="activation",
-        kinds={"python"},
-        description="Carries out the newest kept plan, and nothing beyond it. Without an API key: at the sandbox.",
-        required_resource_keys=NEEDS,
-        retry_policy=RETRY,
-    )
-    def mailchimp_sync(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        shop: Workshop = context.resources.workshop
-        with shop.step("Carry out the plan"):
-            report = refresh.apply_plan(shop.settings, shop.home, DESTINATION)
-        return dg.MaterializeResult(metadata=report.summary())
-
-    return [release, mailchimp_plan, mailchimp_sync]
+    return [release]
 
 
 def publishing_assets(manifest: Mapping[str, Any], marts: list[dg.AssetKey]) -> list[dg.AssetsDefinition]:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import sys
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from core.errors import MailwrightError
-from orchestration.commands import identity, models, quality, quarantine, releases, segments
+from orchestration.commands import activate, identity, models, quality, quarantine, releases, segments
 from orchestration.terminal import open_console, open_reporter, open_settings
 
 app = typer.Typer(
@@ -27,28 +26,23 @@ app = typer.Typer(
 )
 sample_app = typer.Typer(help="Fill a home with data to try it on.", no_args_is_help=True)
 fits_app = typer.Typer(help="Constants learned from data: RFM cut points, the repurchase gap.", no_args_is_help=True)
-sandbox_app = typer.Typer(
-    help="The email platform of the demo: a local server that behaves like Mailchimp.", no_args_is_help=True
-)
 app.add_typer(sample_app, name="sample", rich_help_panel="Data")
 app.add_typer(quarantine.app, name="quarantine", rich_help_panel="Data")
 app.add_typer(identity.app, name="identity", rich_help_panel="Run")
 app.add_typer(fits_app, name="fits", rich_help_panel="Run")
 app.add_typer(models.app, name="models", rich_help_panel="Run")
 app.add_typer(segments.app, name="segments", rich_help_panel="Run")
-app.add_typer(sandbox_app, name="sandbox", rich_help_panel="Activate")
 app.command(rich_help_panel="Look")(quality.quality)
 app.add_typer(releases.app, name="releases", rich_help_panel="Activate")
+app.command(rich_help_panel="Activate")(activate.plan)
+app.command(rich_help_panel="Activate")(activate.apply)
 app.command(rich_help_panel="Activate")(releases.rollback)
+app.command(rich_help_panel="Activate")(activate.suppress)
+app.command(rich_help_panel="Activate")(activate.reconcile)
+app.add_typer(activate.syncs_app, name="syncs", rich_help_panel="Activate")
+app.add_typer(activate.auth_app, name="auth", rich_help_panel="Activate")
+app.add_typer(activate.sandbox_app, name="sandbox", rich_help_panel="Activate")
 
-
-class DestinationName(StrEnum):
-    """Where audiences can be sent."""
-
-    MAILCHIMP = "mailchimp"
-
-
-DestinationArgument = Annotated[DestinationName, typer.Argument(help="The email platform.")]
 ResetOption = Annotated[bool, typer.Option("--reset", help="Delete the sample that is there, with its home, first.")]
 
 
@@ -189,7 +183,7 @@ def refresh(
         ),
     ] = None,
 ) -> None:
-    """Everything from the lake to published marts, a release and a plan. Sends nothing.
+    """Everything from the lake to published marts, a release and plans. Sends nothing.
 
     The run shows in `mailwright ui` like any other. Interrupted, even by kill -9, it is simply started again.
 
@@ -222,91 +216,12 @@ def fits_refit() -> None:
     console.print("The next `mailwright refresh` scores with them.")
 
 
-# Activate
-
-
-@app.command(rich_help_panel="Activate")
-def plan(destination: DestinationArgument) -> None:
-    """Show what a sync would change at the destination, and keep it for review. Changes nothing.
-
-    [dim]mailwright plan mailchimp[/dim]
-    """
-    from activation import old_plan as plans
-    from core.home import open_home
-    from orchestration.showing import plan_summary
-
-    settings = open_settings()
-    home = open_home(settings)
-    console = open_console()
-    with open_reporter(console).step("Compare the release with what was acknowledged"):
-        made = plans.make(settings, home, destination.value)
-    plan_summary(console, made)
-
-
-@app.command(name="apply", rich_help_panel="Activate")
-def apply_(
-    destination: DestinationArgument,
-    plan_hash: Annotated[str | None, typer.Option("--plan", help="The plan's hash; default: the newest plan.")] = None,
-) -> None:
-    """Carry out a kept plan, and nothing beyond it.
-
-    Interrupted, even by kill -9, it is simply started again. Without an API key it goes to the sandbox, which is started
-    if need be.
-
-    [dim]mailwright plan mailchimp && mailwright apply mailchimp[/dim]
-    """
-    from core.home import open_home
-    from orchestration.refresh import apply_plan
-    from orchestration.showing import pairs
-
-    settings = open_settings()
-    home = open_home(settings)
-    console = open_console()
-    report = apply_plan(settings, home, destination.value, plan_hash=plan_hash, reporter=open_reporter(console))
-    pairs(console, report.summary())
-    if report.rejected:
-        for words, count in report.reasons.most_common(5):
-            console.print(f"  refused: {count:,} x {words}", style="yellow", highlight=False, soft_wrap=True)
-
-
-@sandbox_app.command("start")
-def sandbox_start() -> None:
-    """Start the sandbox in the background."""
-    from activation.sandbox import process
-    from core.home import open_home
-
-    settings = open_settings()
-    running = process.start(settings, open_home(settings))
-    open_console().print(f"The sandbox is at {running.url}", soft_wrap=True)
-
-
-@sandbox_app.command("stop")
-def sandbox_stop() -> None:
-    """Stop the sandbox. What it holds is kept."""
-    from activation.sandbox import process
-    from core.home import open_home
-
-    settings = open_settings()
-    stopped = process.stop(open_home(settings))
-    open_console().print("The sandbox is stopped." if stopped else "The sandbox was not running.")
-
-
-@sandbox_app.command("status")
-def sandbox_status() -> None:
-    """Say whether the sandbox runs, and what it holds."""
-    from core.home import open_home
-    from orchestration.showing import sandbox_line
-
-    settings = open_settings()
-    open_console().print(sandbox_line(settings, open_home(settings)), highlight=False, soft_wrap=True)
-
-
 # Look
 
 
 @app.command(rich_help_panel="Look")
 def status() -> None:
-    """What is in the home: deliveries, the last refresh, segments, release, plan, sandbox.
+    """What is in the home: deliveries, the last refresh, segments, release, destinations, sandbox.
 
     Reads published marts and releases, never the warehouse, so it works at any time.
     """
@@ -363,7 +278,7 @@ def docs(
 
 @app.command(rich_help_panel="Run")
 def demo() -> None:
-    """The whole way with a real retailer's data: sample, refresh, sandbox, plan, apply, summary.
+    """The whole way with a real retailer's data: sample, refresh, sandboxes, plans, applies, summary.
 
     Run it again: nothing changes, and it says so.
     """

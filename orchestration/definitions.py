@@ -12,7 +12,7 @@ import dagster as dg
 
 from core.home import Home, open_home
 from core.settings import Settings, load_settings
-from orchestration import assets, checks, jobs
+from orchestration import assets, checks, jobs, sync_assets
 from orchestration.dbt import DbtRunner, read_manifest
 from orchestration.runs import prepare_dagster_home, sole_run
 from orchestration.workshop import PATIENCE_SECONDS, Workshop
@@ -42,6 +42,8 @@ def build_definitions(settings: Settings, home: Home, workshop: Workshop | None 
             if key.path[0] == "marts" or key.path[-1] in ("segment_memberships", "audience_funnel")
         }
     )
+    syncs = sync_assets.documents(settings)
+    refresh, sync_jobs = jobs.refresh_job(), sync_assets.jobs(syncs)
     return dg.Definitions(
         assets=[
             *assets.lake_assets(),
@@ -50,13 +52,19 @@ def build_definitions(settings: Settings, home: Home, workshop: Workshop | None 
             *assets.fit_assets(),
             *assets.model_assets(),
             *assets.segment_assets(manifest),
-            *assets.activation_assets(),
+            *assets.release_assets(),
+            *sync_assets.assets(settings, home, syncs, [assets.RELEASE, assets.PUBLISHED], workshop),
             *assets.publishing_assets(manifest, marts),
         ],
         asset_checks=[checks.lake_checks()],
-        jobs=[jobs.refresh_job(), jobs.retrain_job()],
-        schedules=[jobs.daily(home, jobs.spine_time_of_day(dbt.project_dir)), jobs.weekly(home)],
-        sensors=[jobs.on_delivery(home)],
+        jobs=[refresh, jobs.retrain_job(), *sync_jobs, sync_assets.suppress_job(settings, home)],
+        schedules=[
+            jobs.daily(home, jobs.spine_time_of_day(dbt.project_dir)),
+            jobs.weekly(home),
+            *sync_assets.schedules(home, syncs),
+            sync_assets.every_five_minutes(),
+        ],
+        sensors=[jobs.on_delivery(home), *sync_assets.after_refresh(syncs, refresh, sync_jobs)],
         executor=dg.in_process_executor,
         resources={"workshop": _given(workshop) if workshop is not None else _own(settings, home)},
     )

@@ -1,4 +1,4 @@
-"""The demo: a real retailer's orders to audiences in a sandbox email platform, and what to look at then."""
+"""The demo: a real retailer's orders to audiences in three sandbox email platforms, and what to look at then."""
 
 from __future__ import annotations
 
@@ -10,33 +10,30 @@ from orchestration import modelling, showing
 from orchestration.loading import Sample, load_sample
 from orchestration.progress import Reporter
 from orchestration.publishing import read_publication, segment_overlap
-from orchestration.refresh import apply_plan, start_sandbox_if_needed
 from orchestration.running import run_refresh
+from orchestration.syncing import apply_sync, plan_sync
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-DESTINATION = "mailchimp"
+DESTINATIONS = ("mailchimp", "braze", "sfmc")
 
 
 def run_demo(settings: Settings, console: Console, reporter: Reporter) -> None:
-    """Sample, refresh, sandbox, plan, apply, summary. Always at the sandbox, whatever keys are set.
+    """Sample, refresh, sandboxes, plans, applies, summary. Always at the sandboxes, whatever keys are set.
 
     Raises:
         MailwrightError: a step failed; running the demo again goes on from there.
     """
-    from activation import old_plan as plan
-
     started = time.perf_counter()
-    settings = settings.model_copy(update={"mailchimp_api_key": None})
+    settings = settings.model_copy(update={"sandbox": True})
     home, loaded = load_sample(
         settings, Sample("online-retail", {"orders_only": False}), reset=False, reporter=reporter
     )
     tally = run_refresh(settings, home, as_of=None, reporter=reporter)
-    start_sandbox_if_needed(settings, home)
-    with reporter.step("Plan the sync"):
-        plan.make(settings, home, DESTINATION)
-    report = apply_plan(settings, home, DESTINATION, reporter=reporter)
+    planned = tally.facts.get("plans", {})
+    plans = [planned.get(name) or plan_sync(settings, home, name, reporter=reporter) for name in DESTINATIONS]
+    reports = [apply_sync(settings, home, made.destination, plan_hash=made.hash, reporter=reporter) for made in plans]
     publication = read_publication(home)
     assert publication is not None
     showing.pairs(
@@ -61,21 +58,40 @@ def run_demo(settings: Settings, console: Console, reporter: Reporter) -> None:
     )
     console.print("\n[bold]Segments, and how much of each lies in each other one[/bold]")
     console.print(segment_overlap(home).table(), highlight=False)
-    showing.pairs(console, showing.sandbox_contents(home), "In the sandbox now")
-    changed = tally.facts["changed_tables"]
-    if not loaded and not changed and not report.changed:
+    showing.table(
+        console,
+        ("destination", "create", "update", "tags on", "tags off", "withdrawals", "calls", "refused", "seconds"),
+        [
+            (
+                made.destination,
+                made.creates,
+                made.updates,
+                sum(made.tag_adds.values()),
+                sum(made.tag_removes.values()),
+                made.unsubscribes + made.erasures,
+                report.calls,
+                report.rejected,
+                round(report.seconds, 1),
+            )
+            for made, report in zip(plans, reports, strict=True)
+        ],
+        "Planned and carried out",
+    )
+    showing.pairs(console, showing.sandbox_contents(home), "In the sandboxes now")
+    changed, sent = tally.facts["changed_tables"], sum(report.changed for report in reports)
+    if not loaded and not changed and not sent:
         console.print("\n[bold green]Nothing changed: the same deliveries, the same tables, nothing sent.[/bold green]")
     else:
         showing.pairs(
             console,
-            {"tables changed": len(changed), "contacts upserted": report.upserted, "tags added": report.tags_added},
+            {"tables changed": len(changed), "rows sent": sent},
             "What changed",
         )
     console.print(f"\nDone in {time.perf_counter() - started:.0f} s. Where to look next:", highlight=False)
     showing.pairs(
         console,
         {
-            "the email platform": showing.sandbox_line(settings, home),
+            "the email platforms": showing.sandbox_line(home),
             "the graph, checks and plots": "make ui",
             "models and columns": "make docs",
             "marts for BI": home.published / "marts.duckdb",

@@ -156,7 +156,7 @@ def _dagster(settings: Settings, home: Home) -> Iterator[Finding]:
 def _sandbox(settings: Settings, home: Home) -> Iterator[Finding]:
     from orchestration.showing import sandbox_line
 
-    yield Finding("good", "mailchimp", sandbox_line(settings, home))
+    yield Finding("good", "sandbox", sandbox_line(home))
 
 
 def _guarded(look: Callable[[Settings, Home], Iterator[Finding]], settings: Settings, home: Home) -> Iterator[Finding]:

@@ -11,7 +11,8 @@ import dagster as dg
 from core.errors import MailwrightError
 from core.home import Home
 from orchestration import refresh
-from orchestration.assets import MODELS, SYNC
+from orchestration.assets import MODELS
+from orchestration.runs import WAREHOUSE_RUN
 from segments.definitions import PROJECT_FILE, variables
 
 JOB = "refresh"
@@ -19,11 +20,12 @@ RETRAIN = "retrain"
 
 
 def refresh_job() -> dg.UnresolvedAssetJobDefinition:
-    """Everything from the lake to published marts and a plan. Carrying the plan out is a decision of its own."""
+    """Everything from the lake to published marts and plans. Carrying a plan out is a decision of its own."""
     return dg.define_asset_job(
         JOB,
-        selection=dg.AssetSelection.all() - dg.AssetSelection.assets(SYNC),
-        description="From the lake to published marts and a plan of what to sync. Sends nothing.",
+        selection=dg.AssetSelection.all(),
+        description="From the lake to published marts and plans of what to sync. Sends nothing.",
+        tags=WAREHOUSE_RUN,
         executor_def=dg.in_process_executor,
     )
 
@@ -35,6 +37,7 @@ def retrain_job() -> dg.UnresolvedAssetJobDefinition:
         selection=dg.AssetSelection.assets(*MODELS.values()),
         config={"ops": {"__".join(key.path): {"config": {"retrain": True}} for key in MODELS.values()}},
         description="Trains every model anew; a challenger that beats champion and baseline scores from then on.",
+        tags=WAREHOUSE_RUN,
         executor_def=dg.in_process_executor,
     )
 

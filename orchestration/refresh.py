@@ -2,8 +2,8 @@
 
 In order: `take_stock`, `parse_contact_points`, `load_clock`, dbt's stage `identity`, `resolve_identity`, dbt's `core`,
 `ensure_fits`, the models (`orchestration/modelling.py`), dbt's `customers`, `check_segments`, dbt's `audiences`,
-`freeze_release`, dbt's `history`, `publish_marts`, and the plan; checks stand between them. Each opens the warehouse
-late and closes it early, so that between steps anyone else may have it.
+`freeze_release`, dbt's `history`, `publish_marts`, and the plans (`orchestration/syncing.py`); checks stand between
+them. Each opens the warehouse late and closes it early, so that between steps anyone else may have it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from core import gate
 from core.clock import AsOf, resolve_as_of, write_clock
 from core.contract import Table, load_contract
 from core.errors import RefreshError
 from core.home import Home
 from core.settings import Settings
 from core.warehouse import warehouse
-from orchestration.progress import Reporter, Tick
+from orchestration.progress import Tick
 from orchestration.workshop import PATIENCE_SECONDS, Tally
 
 if TYPE_CHECKING:
     import duckdb
 
-    from activation.old_apply import ApplyReport
     from activation.releases import Release
     from orchestration.publishing import Publication
     from segments.checks import Report
@@ -119,6 +119,7 @@ def load_clock(home: Home, given: str | None, now: datetime) -> AsOf:
         MailwrightError: `given` is no date, or lies in the future.
     """
     as_of = resolve_as_of(home, given, now)
+    gate.begin(home, now)
     write_clock(home, as_of.instant)
     return as_of
 
@@ -296,49 +297,9 @@ def publish_marts(
     with warehouse(settings, home, wait_seconds=PATIENCE_SECONDS) as connection:
         facts |= {name: str(value) for name, value in headline(connection).items()}
     facts["rejected_rows"] = str(sum(table.rows_rejected for table in read_stock(home).tables.values()))
-    return publish(settings, home, manifest, as_of=as_of, finished_at=now, facts=facts, progress=progress)
-
-
-def apply_plan(
-    settings: Settings, home: Home, destination: str, *, plan_hash: str | None = None, reporter: Reporter | None = None
-) -> ApplyReport:
-    """Carry out a kept plan; at the sandbox, which is started if need be, when no API key is set.
-
-    Args:
-        plan_hash: which plan; the newest by default.
-
-    Raises:
-        PlanError: there is no such plan, or it is out of date.
-        DestinationError: the platform can't be reached or refuses us.
-    """
-    from activation import old_apply as apply
-    from activation import old_plan as plan
-
-    kept = plan.read(home, destination, plan_hash)
-    start_sandbox_if_needed(settings, home)
-    with (reporter or Reporter()).step("Carry out the plan", total=kept.operations or None) as tick:
-        return apply.apply(settings, home, kept, progress=_stepwise(tick))
-
-
-def start_sandbox_if_needed(settings: Settings, home: Home) -> None:
-    """Start the sandbox unless it runs, or a real account is set."""
-    if settings.mailchimp_api_key is None:
-        from activation.sandbox import process
-
-        process.start(settings, home)
-
-
-def _stepwise(tick: Tick) -> Callable[[int, int], None]:
-    """Turn "so many of so many are done" into one tick per thing done."""
-    told = 0
-
-    def progress(done: int, total: int) -> None:
-        nonlocal told
-        for _ in range(done - told):
-            tick("")
-        told = done
-
-    return progress
+    publication = publish(settings, home, manifest, as_of=as_of, finished_at=now, facts=facts, progress=progress)
+    gate.passed(home, datetime.now(UTC))
+    return publication
 
 
 def headline(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:

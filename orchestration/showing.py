@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -12,7 +13,8 @@ from core.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from activation.old_plan import Plan
+    from activation.plan import Plan
+    from activation.suppress import SuppressReport
     from orchestration.workshop import Tally
 
 
@@ -65,19 +67,44 @@ def refresh_summary(console: Console, home: Home, tally: Tally) -> None:
     console.print("Next: mailwright plan mailchimp, mailwright status, or mailwright ui")
 
 
-def plan_summary(console: Console, plan: Plan) -> None:
-    """What a plan would change."""
-    pairs(console, plan.summary())
-    if plan.is_empty:
-        return
-    table(console, ("step", "addresses"), plan.funnel, "Who is in it")
+def plan_tables(plan: Plan) -> list[tuple[str, Sequence[str], Sequence[Sequence[Any]]]]:
+    """Title, header and rows of what is in a plan."""
     tags = sorted({*plan.tag_adds, *plan.tag_removes})
-    if tags:
-        rows = [(tag, plan.tag_adds.get(tag, 0), plan.tag_removes.get(tag, 0)) for tag in tags]
-        table(console, ("tag", "to add", "to remove"), rows, "Tags")
-    if plan.updates_by_field:
-        table(console, ("field", "contacts"), sorted(plan.updates_by_field.items()), "Fields that change")
-    console.print("\nNothing was sent. To carry it out: mailwright apply " + plan.destination)
+    return [
+        (title, header, rows)
+        for title, header, rows in (
+            ("Who is in it", ("step", "addresses"), plan.funnel),
+            (
+                "Memberships",
+                ("tag", "to add", "to remove"),
+                [(tag, plan.tag_adds.get(tag, 0), plan.tag_removes.get(tag, 0)) for tag in tags],
+            ),
+            ("Fields that change", ("field", "contacts"), sorted(plan.updates_by_field.items())),
+            ("Automations that start", ("segment", "contacts"), sorted(plan.automations.items())),
+            ("Calls", ("kind", "calls"), sorted(plan.calls.items())),
+        )
+        if rows
+    ]
+
+
+WITHDRAWALS = ("destination", "unsubscribed", "erased", "refused", "not yet", "p50", "p95", "over 24 h")
+
+
+def withdrawal_rows(reports: Sequence[SuppressReport]) -> list[tuple[Any, ...]]:
+    """One row per destination, under the header `WITHDRAWALS`."""
+    return [
+        (
+            report.name,
+            report.unsubscribed,
+            report.erased,
+            report.rejected,
+            report.pending,
+            _span(report.p50),
+            _span(report.p95),
+            len(report.overdue),
+        )
+        for report in reports
+    ]
 
 
 def show_status(console: Console, settings: Settings, home: Home) -> None:
@@ -135,26 +162,54 @@ def show_status(console: Console, settings: Settings, home: Home) -> None:
     )
     if (held := releases.hold(home)) is not None:
         said_release += f"; held, as rolled back to {held.reverts_to}, until `mailwright releases resume`"
-    pairs(console, {"release": said_release, "plan": _newest_plan(home), "mailchimp": sandbox_line(settings, home)})
+    pairs(console, {"release": said_release, "sandbox": sandbox_line(home)})
+    show_destinations(console, settings, home)
 
 
-def sandbox_line(settings: Settings, home: Home) -> str:
-    """Whether the sandbox runs, and what it holds."""
+def show_destinations(console: Console, settings: Settings, home: Home) -> None:
+    """How each destination stands: lag, last run, rejects, breakers."""
+    from activation.status import statuses
+
+    found = statuses(settings, home)
+    if not found:
+        console.print("  No destination was planned yet: mailwright plan mailchimp")
+        return
+    rows = [
+        (
+            one.name,
+            one.goes_to,
+            "none yet" if one.release is None else f"{one.release}{f', {one.behind} behind' if one.behind else ''}",
+            one.contacts,
+            f"{one.run[0]} {one.run[1]}, {_local(one.run[2], home)}" if one.run else "never",
+            one.rejects,
+            one.waiting,
+            ", ".join(one.breakers) or "none",
+        )
+        for one in found
+    ]
+    header = ("destination", "goes to", "release", "contacts", "last run", "refused", "changes waiting", "breakers")
+    table(console, header, rows, "Destinations")
+    for one in found:
+        if one.problem:
+            console.print(f"  {one.name}: {one.problem}", style="red", highlight=False, soft_wrap=True, markup=False)
+
+
+def sandbox_line(home: Home) -> str:
+    """Whether the sandbox runs."""
     from activation.sandbox import process
 
-    if settings.mailchimp_api_key is not None:
-        return "the real account (an API key is set)"
     running = process.status(home)
-    holds = sandbox_contents(home)
-    said = f"sandbox at {running.url}" if running is not None else "sandbox, not running (mailwright sandbox start)"
-    return f"{said}: {holds['contacts']:,} contacts, {holds['tags']:,} tags" if holds else said
+    return running.url if running is not None else "not running (mailwright sandbox)"
 
 
-def sandbox_contents(home: Home) -> dict[str, int]:
-    """Contacts, tags and taggings that the sandbox holds; empty if it was never started."""
-    from activation.sandbox.people import contents
+def sandbox_contents(home: Home) -> dict[str, str]:
+    """What the sandbox holds, by platform; empty if it was never started."""
+    from activation.sandbox import people
 
-    return contents(home.sandbox, "mailchimp")
+    return {
+        name: ", ".join(f"{number:,} {what}" for what, number in people.contents(home.sandbox, name).items())
+        for name in sorted(path.stem for path in home.sandbox.glob("*.sqlite"))
+    }
 
 
 def local_date(home: Home) -> str:
@@ -162,21 +217,10 @@ def local_date(home: Home) -> str:
     return _local(home.as_of, home) if home.as_of else "now"
 
 
-def _newest_plan(home: Home) -> str:
-    from activation import old_plan as plan
-    from activation.old_ledger import Ledger
-    from core.errors import PlanError
-
-    try:
-        made = plan.read(home, "mailchimp")
-    except PlanError:
-        return "none yet"
-    said = f"{made.hash} of release {made.release}: "
-    if made.is_empty:
-        return said + "nothing to do"
-    with Ledger(home) as ledger:
-        outcomes = [run["outcome"] for run in ledger.last_runs() if run["plan_hash"] == made.hash]
-    return said + f"{made.operations:,} changes, {f'apply {outcomes[0]}' if outcomes else 'not applied yet'}"
+def _span(span: timedelta | None) -> str:
+    if span is None:
+        return "-"
+    return str(timedelta(seconds=round(span.total_seconds())))
 
 
 def _local(moment: Any, home: Home) -> str:
