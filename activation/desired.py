@@ -127,7 +127,7 @@ def quoted_name(name: str) -> str:
 
 def one(connection: duckdb.DuckDBPyConnection, query: str) -> int:
     """The number that a query gives."""
-    row = connection.execute(query).fetchone()
+    row = next(iter(connection.execute(query).fetchall()), None)
     return int(row[0]) if row and row[0] is not None else 0
 
 

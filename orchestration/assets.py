@@ -61,6 +61,9 @@ _WRITTEN_BY: Mapping[tuple[str, ...], tuple[dg.AssetKey, ...]] = {
     ("state", "recommendations"): (MODELS["affinity"],),
     ("state", "scores"): tuple(key for name, key in MODELS.items() if name != "affinity"),
     ("state", "similar_products"): (MODELS["affinity"],),
+    # Of earlier syncs: what a sync does is no input of the refresh before it.
+    ("syncs", "rows"): (),
+    ("syncs", "runs"): (),
 }
 
 
@@ -74,7 +77,7 @@ class Translator(DagsterDbtTranslator):
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
         """The folder: staging, intermediate, marts_core, marts_customers, features, segments, activation; or a subfolder.
 
-        What Python wrote comes back in `staging/ml`, `staging/identity` and `staging/releases`: with the rest of staging
+        What Python wrote comes back in `staging/ml`, `staging/identity`, `staging/releases` and `staging/syncs`: with the rest of staging
         the groups would go round.
         """
         if dbt_resource_props["resource_type"] == "source":
@@ -82,7 +85,7 @@ class Translator(DagsterDbtTranslator):
         if dbt_resource_props["resource_type"] == "seed":
             return "seeds"
         folders = dbt_resource_props["fqn"][1:-1]
-        if folders[-1] in ("ml", "identity", "releases"):
+        if folders[-1] in ("ml", "identity", "releases", "syncs"):
             return str(folders[-1])
         return f"marts_{folders[1]}" if folders[0] == "marts" else folders[0]
 

@@ -228,19 +228,23 @@ def syncs_rejects(
 
 @auth_app.command("mailchimp")
 def auth_mailchimp(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Loopback port of the redirect.")] = 8027,
+    out: Annotated[
+        Path, typer.Option(help="File for the lines to set in the environment, readable by you alone.")
+    ] = Path("mailchimp.env"),
 ) -> None:
-    """Have Mailchimp's own page grant access, and print what to set in the environment.
+    """Have Mailchimp's own page grant access, and write what to set in the environment to a file.
 
-    Register an app at Mailchimp with the redirect URI http://127.0.0.1:8027/callback, and set
+    Register an application at Mailchimp with the redirect address http://127.0.0.1:8026/oauth/mailchimp, and set
     MAILWRIGHT_MAILCHIMP_CLIENT_ID and MAILWRIGHT_MAILCHIMP_CLIENT_SECRET first.
     """
     from activation import oauth
 
-    console = open_console(stderr=True)
-    granted = oauth.authorize(port, notify=lambda text: console.print(text, highlight=False, soft_wrap=True))
-    # The one place where a secret is shown: to who asked for it, on standard output, so that it can go to a file.
-    typer.echo("\n".join(granted.environment()))
+    console = open_console()
+    granted = oauth.authorize(
+        say=lambda address: console.print(f"If no browser opens: {address}", highlight=False, soft_wrap=True)
+    )
+    oauth.write(granted, out)
+    console.print(f"Written to {out}. To use it: set -a; . {out}; set +a", highlight=False, soft_wrap=True)
 
 
 @sandbox_app.callback()

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from dagster import DagsterRunStatus
 
+from activation import sync
 from core.contract import load_contract
 from core.errors import MailwrightError
 from core.home import Home
@@ -20,12 +21,12 @@ from expectations.suites import catalogue
 from ml.models import models
 from ml.scores import TABLES
 from ml.verbs import checks_of
-from orchestration import assets
+from orchestration import assets, sync_assets
 from orchestration.checks import suite_key
 from orchestration.dbt import STAGES, DbtRunner, read_manifest
 from orchestration.definitions import build_definitions
 from orchestration.jobs import JOB, RETRAIN, daily, spine_time_of_day
-from orchestration.runs import POOL, clear_stale, dagster_instance, is_alive, sole_run, stale_slots
+from orchestration.runs import POOL, WAREHOUSE_RUN, clear_stale, dagster_instance, is_alive, sole_run, stale_slots
 from tests import parsing
 
 NOW = datetime.now(UTC)
@@ -176,9 +177,8 @@ def test_the_graph_goes_from_the_lake_to_the_sync(graph: Any, manifest: dict[str
         (assets.MODELS["affinity"], dg.AssetKey(["marts", "product_recommendations"])),
         (dg.AssetKey(["activation", "sync_profiles"]), assets.RELEASE),
         (dg.AssetKey(["marts", "customer_360"]), assets.PUBLISHED),
-        (assets.RELEASE, assets.PLAN),
+        (assets.RELEASE, sync_assets.key_of("mailchimp")),
         (assets.RELEASE, dg.AssetKey(["activation", "segment_membership_history"])),
-        (assets.PLAN, assets.SYNC),
     ]:
         ancestors = dg.AssetSelection.assets(downstream).upstream().resolve(graph)
         assert upstream in ancestors, f"{downstream} does not depend on {upstream}"
@@ -192,13 +192,27 @@ def test_the_python_assets_read_models_that_exist(graph: Any) -> None:
     assert external == set()
 
 
-def test_each_stage_is_one_op_and_the_sync_is_no_part_of_the_refresh(definitions: dg.Definitions) -> None:
-    ops = [node.name for node in definitions.resolve_job_def(JOB).nodes]
+def test_each_stage_is_one_op_and_a_refresh_plans_every_sync_without_carrying_it_out(
+    definitions: dg.Definitions,
+) -> None:
+    job = definitions.resolve_job_def(JOB)
+    ops = [node.name for node in job.nodes]
     assert sorted(name for name in ops if name.startswith("dbt_")) == sorted(f"dbt_{stage}" for stage in STAGES)
-    assert "mailchimp_sync" not in ops
-    assert {"published_marts", "mailchimp_plan", "check_lake"} <= set(ops)
-    everything = definitions.resolve_implicit_global_asset_job_def()
-    assert "mailchimp_sync" in [node.name for node in everything.nodes]
+    assert {"published_marts", "check_lake"} <= set(ops)
+    assert {f"syncs__{name}" for name in sync.names()} <= set(ops)
+    configured = definitions.resolve_job_def("sync_braze").run_config or {}
+    assert configured["ops"] == {"syncs__braze": {"config": {"carry_out": True}}}
+    assert not job.run_config
+
+
+def test_withdrawals_are_pushed_every_five_minutes_from_the_start_and_wait_for_no_run(
+    definitions: dg.Definitions,
+) -> None:
+    schedule = definitions.resolve_schedule_def("suppress_every_5_minutes")
+    assert (schedule.cron_schedule, schedule.job_name) == ("*/5 * * * *", sync_assets.SUPPRESS)
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+    assert WAREHOUSE_RUN.items() <= definitions.resolve_job_def(JOB).tags.items()
+    assert not WAREHOUSE_RUN.keys() & definitions.resolve_job_def(sync_assets.SUPPRESS).tags.keys()
 
 
 def test_every_suite_is_a_check_and_blocks_if_one_of_its_rules_does(graph: Any) -> None:
@@ -225,7 +239,7 @@ def test_groups_are_the_rooms(graph: Any) -> None:
     groups = {graph.get(key).group_name for key in graph.get_all_asset_keys()}
     assert groups == {
         "lake", "seeds", "staging", "intermediate", "identity", "marts_core", "features", "ml", "models", "marts_customers", "segments",
-        "releases", "activation", "publishing",
+        "releases", "syncs", "activation", "publishing",
     }  # fmt: skip
 
 
