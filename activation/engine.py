@@ -365,8 +365,9 @@ class Engine:
             content_hash=row.content_hash if has_hashes else None,
             layout=self._layout if has_hashes else None,
             field_hashes=row.field_hashes if has_hashes else None,
-            add=tag if row.action == "tag_add" else contact.add,
-            remove=tag if row.action == "tag_remove" else contact.remove,
+            # A new key takes fields and tags along; what changes about them is acknowledged by the update that follows.
+            add=() if row.old is not None else tag if row.action == "tag_add" else contact.add,
+            remove=() if row.old is not None else tag if row.action == "tag_remove" else contact.remove,
             new_key=_key(row) if row.old is not None else None,
         )
 

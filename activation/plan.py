@@ -331,7 +331,7 @@ def _make(
             account.target,
             home,
             release,
-            _base(home, standing),
+            _base(home, ledger, account.target),
             sync,
             should,
             silent=silent is not None,
@@ -346,14 +346,24 @@ def _make(
         return plan
 
 
-def _base(home: Home, standing: Standing) -> Release | None:
-    """The release that the destination stands at, if it is still there."""
-    if standing.release is None:
-        return None
-    try:
-        return releases.read(home, standing.release)
-    except ReleaseError:
-        return None
+def _base(home: Home, ledger: Ledger, target: str) -> Release | None:
+    """The release that says who the contacts at the destination are, if it is still there.
+
+    That of the last plan that came through and left nothing over; one that did not has moved some contacts only, and it
+    is the release before it that knows the others. Where there is none such: of the last plan.
+    """
+    applied = [run for run in ledger.last_runs(50, target) if run["kind"] == "apply" and run["release"] is not None]
+    whole = [run for run in applied if run["outcome"] == "done" and not _left_over(json.loads(run["counts"] or "{}"))]
+    for run in [*whole, *applied]:
+        try:
+            return releases.read(home, int(run["release"]))
+        except ReleaseError:
+            continue
+    return None
+
+
+def _left_over(counts: Mapping[str, int]) -> int:
+    return sum(counts.get(name, 0) for name in ("withheld", "rejected", "unanswered"))
 
 
 def _refused(refused: Refusals) -> pa.Table:
