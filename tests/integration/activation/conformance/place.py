@@ -15,7 +15,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from activation import apply, plan, releases, sync
+from activation import apply, plan, releases, suppress, sync
 from activation.apply import ApplyReport
 from activation.connector import Connector, SandboxAccount, key_of, platform_named
 from activation.http import RetryPolicy
@@ -28,6 +28,7 @@ from activation.sandbox.faults import Faults
 from activation.sandbox.part import Part
 from activation.sandbox.people import Person as Found
 from activation.sandbox.wire import answer
+from activation.suppress import SuppressReport
 from activation.sync import Sync
 from core.home import Home
 from core.settings import Settings
@@ -226,6 +227,14 @@ class Place:
         options.setdefault("override", ("added", "removed"))
         return apply.apply(self.settings, self.home, made or self.plan(), **options)
 
+    def suppress(self) -> SuppressReport:
+        """Push withdrawals, as the job does every few minutes."""
+        [report] = suppress.suppress(
+            self.settings, self.home, [self.sync.name], connectors={self.sync.name: self.connector},
+            retry=IMPATIENT, now=self.now,
+        )  # fmt: skip
+        return report
+
     def now(self) -> datetime:
         return AS_OF + timedelta(hours=self.releases, minutes=1)
 
@@ -296,7 +305,8 @@ class Place:
 
     def assert_settled(self, **options: Any) -> None:
         """The platform is as it should be, and a new plan finds nothing to do."""
-        assert self.differences(**options) == []
+        found = self.differences(**options)
+        assert not found, "\n".join(found)
         left = self.plan()
         assert left.operations == 0, f"a new plan would still do {operations(left)}"
 

@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from activation import suppress
-from tests.integration.activation.conformance.place import IMPATIENT, Asked, Place, person, persons
+from tests.integration.activation.conformance.place import Asked, Place, person, persons
 from tests.integration.activation.world import AS_OF
 
 
@@ -75,10 +74,7 @@ def test_a_withdrawal_needs_no_release_no_plan_and_no_gate(place: Place) -> None
     place.settle()
     place.withdraw(person(2), at=AS_OF + timedelta(hours=1))
     place.withdraw(person(3), "erasure", at=AS_OF + timedelta(hours=1))
-    [report] = suppress.suppress(
-        place.settings, place.home, [place.sync.name], connectors={place.sync.name: place.connector},
-        retry=IMPATIENT, now=place.now,
-    )  # fmt: skip
+    report = place.suppress()
     assert (report.unsubscribed, report.erased, report.pending, report.error) == (1, 1, 0, None)
     found = place.found()
     assert found[place.key(person(2))].state == "unsubscribed"
