@@ -198,14 +198,18 @@ class Place:
             fill_warehouse(connection, list(people.values()))
             return releases.freeze(self.settings, self.home, connection, as_of=AS_OF + timedelta(hours=self.releases))
 
-    def withdraw(self, someone: Person, suppression: str = "unsubscribe", at: datetime = AS_OF) -> None:
-        """Have a refusal delivered by the CRM."""
+    def withdraw(self, *people: Person, suppression: str = "unsubscribe", at: datetime = AS_OF) -> None:
+        """Have refusals delivered by the CRM."""
         self.deliveries += 1
-        said = {
-            "consent_id": f"w{self.deliveries}", "contact_point": someone.email, "channel": "email",
-            "purpose": "marketing", "state": "withdrawn", "suppression": suppression, "captured_at": naive(at),
-        }  # fmt: skip
-        deliver(self.home, self.deliveries, "crm", "consents", [said], at)
+        said = [
+            {
+                "consent_id": f"w{self.deliveries}-{someone.email}", "contact_point": someone.email,
+                "channel": "email", "purpose": "marketing", "state": "withdrawn", "suppression": suppression,
+                "captured_at": naive(at),
+            }
+            for someone in people
+        ]  # fmt: skip
+        deliver(self.home, self.deliveries, "crm", "consents", said, at)
 
     def merge(self, gone: str, into: str) -> None:
         """Have two customers turn out to be one, as the journal of identities tells."""
