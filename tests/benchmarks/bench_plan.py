@@ -106,16 +106,16 @@ def fill_lake(home: Home, connection: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def release(settings: Settings, home: Home, members: int, changes: int, day: int) -> None:
+def release(settings: Settings, home: Home, members: int, changes: int) -> None:
     """Freeze a release in which `changes` members have another value in one field than without."""
     with duckdb.connect() as connection:
         connection.execute("create schema activation; create schema marts")
         connection.execute(PEOPLE.format(members=members, everybody=members + members // 10))
         connection.execute(PROFILES.format(changes=changes))
         connection.execute(OTHERS)
-        if day == 0:
+        if not home.deliveries.exists():
             fill_lake(home, connection)
-        releases.freeze(settings, home, connection, as_of=AS_OF + timedelta(days=day))
+        releases.freeze(settings, home, connection, as_of=AS_OF + timedelta(days=len(releases.numbers(home))))
 
 
 def connector() -> Connector:
@@ -166,27 +166,35 @@ def floor(settings: Settings, home: Home) -> None:
         connection.execute("select count(columns(*)) from known").fetchone()
 
 
+def read_nobody(settings: Settings, home: Home) -> None:
+    """In a process of its own: note that nobody is there yet."""
+    with Ledger(home, settings) as ledger:
+        ledger.import_members(connector().target, [], AS_OF)
+
+
 def bench(members: int, changes: int, folder: Path) -> None:
-    """Make the home, then plan thrice."""
+    """Make the home, then plan thrice. This process stays small: a child's peak of memory begins with its parent's."""
     home = Home.create(folder / "home", "Europe/London", "GBP")
-    settings = Settings(home=home.root)
     environment = {**os.environ, "MAILWRIGHT_HOME": str(home.root)}
 
+    def step(mode: str, changed: int = 0) -> Cost:
+        options = [str(members), str(changed), "--mode", mode]
+        return run([sys.executable, "-m", "tests.benchmarks.bench_plan", *options], environment, PROJECT_ROOT)
+
     def measure(what: str, mode: str, floor: Cost | None = None) -> Cost:
-        cost = run([sys.executable, "-m", "tests.benchmarks.bench_plan", "--mode", mode], environment, PROJECT_ROOT)
+        cost = step(mode)
         say(f"{what}: clock", cost.seconds, "s")
         say(f"{what}: processor", cost.cpu_seconds, "s", floor.cpu_seconds if floor else None)
         say(f"{what}: memory", cost.memory, "GB")
         return cost
 
-    release(settings, home, members, 0, 0)
-    with Ledger(home, settings) as ledger:
-        ledger.import_members(connector().target, [], AS_OF)
+    step("release")
+    step("read")
     measure(f"first plan of {members:,} members", "plan")
-    acknowledge(settings, home)
+    step("acknowledge")
     least = measure("floor, reading release and ledger", "floor")
     measure("plan without changes", "plan", least)
-    release(settings, home, members, changes, 1)
+    step("release", changes)
     measure(f"plan of {changes:,} changes", "plan", least)
 
 
@@ -195,11 +203,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.bench_plan", description=__doc__)
     parser.add_argument("members", nargs="?", type=int, default=MEMBERS)
     parser.add_argument("changes", nargs="?", type=int, default=CHANGES)
-    parser.add_argument("--mode", choices=["plan", "floor"], help=argparse.SUPPRESS)
+    modes = {"read": read_nobody, "plan": make, "acknowledge": acknowledge, "floor": floor}
+    parser.add_argument("--mode", choices=["release", *modes], help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.mode:
         settings = load_settings()
-        {"plan": make, "floor": floor}[given.mode](settings, Home.open(settings.home))
+        home = Home.open(settings.home)
+        if given.mode == "release":
+            release(settings, home, given.members, given.changes)
+        else:
+            modes[given.mode](settings, home)
         return
     with tempfile.TemporaryDirectory(prefix="mailwright-bench-") as folder:
         bench(given.members, given.changes, Path(folder))
