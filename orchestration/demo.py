@@ -71,7 +71,7 @@ def run_demo(settings: Settings, console: Console, reporter: Reporter) -> None:
                 made.unsubscribes + made.erasures,
                 report.calls,
                 report.rejected,
-                round(report.seconds, 1),
+                f"{report.seconds:.1f}",
             )
             for made, report in zip(plans, reports, strict=True)
         ],

@@ -206,9 +206,11 @@ def sandbox_contents(home: Home) -> dict[str, str]:
     """What the sandbox holds, by platform; empty if it was never started."""
     from activation.sandbox import people
 
+    found = {path.stem: people.contents(home.sandbox, path.stem) for path in sorted(home.sandbox.glob("*.sqlite"))}
     return {
-        name: ", ".join(f"{number:,} {what}" for what, number in people.contents(home.sandbox, name).items())
-        for name in sorted(path.stem for path in home.sandbox.glob("*.sqlite"))
+        name: ", ".join(f"{number:,} {what}" for what, number in held.items())
+        for name, held in found.items()
+        if any(held.values())
     }
 
 
