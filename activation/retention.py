@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from activation import old_ledger, releases
+from activation import releases
 from activation.connector import key_sql
 from activation.ledger import Ledger
 from activation.releases import Release, quoted
@@ -47,7 +47,7 @@ def _needed(settings: Settings, home: Home) -> set[int]:
     if newest is not None and newest.previous is not None and newest.reverts_to is not None:
         needed.add(newest.previous)  # the next release tells by it what the rollback had taken
     if _is_there(settings, home):
-        with _open(settings, home) as ledger:
+        with Ledger(home, settings) as ledger:
             needed |= ledger.bases()
     return needed
 
@@ -56,7 +56,7 @@ def _keep_addresses(settings: Settings, home: Home, staying: list[int], going: l
     """Add to `departed` the addresses that only releases that go have and a ledger's key is of; drop all others."""
     if not _is_there(settings, home):
         return
-    with in_memory(settings) as connection, _open(settings, home) as ledger:
+    with in_memory(settings) as connection, Ledger(home, settings) as ledger:
         connection.register("keys", ledger.keys())
         gone = _files([releases.read(home, number) for number in going])
         kept = _files([releases.read(home, number) for number in staying])
@@ -80,10 +80,6 @@ def _keep_addresses(settings: Settings, home: Home, staying: list[int], going: l
 
 def _is_there(settings: Settings, home: Home) -> bool:
     return settings.ledger_url is not None or home.ledger.exists()
-
-
-def _open(settings: Settings, home: Home) -> Ledger | old_ledger.Ledger:
-    return old_ledger.Ledger(home) if old_ledger.is_of_first_layout(home) else Ledger(home, settings)
 
 
 def _files(found: list[Release]) -> str:

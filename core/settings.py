@@ -42,9 +42,6 @@ class Settings(BaseSettings):
 
     mlflow_uri: str | None = Field(None, description="MLflow server; without one, models are kept in the home")
 
-    mailchimp_api_key: SecretStr | None = Field(None, description="Mailchimp API key; without one, the sandbox is used")
-    mailchimp_server: str | None = Field(None, description="Mailchimp data centre, for example us19")
-    mailchimp_list_id: str | None = Field(None, description="Mailchimp audience id")
     sandbox: bool = Field(False, description="Send to the sandbox whatever keys are set")
     sandbox_port: int = Field(8025, ge=1, le=65535, description="Loopback port of the sandbox")
 
@@ -78,13 +75,6 @@ class Settings(BaseSettings):
     def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.match(r"postgres(ql)?(\+psycopg)?://", value.get_secret_value()):
             raise ValueError("must be an address such as postgresql://user:password@host/database")
-        return value
-
-    @field_validator("mailchimp_server")
-    @classmethod
-    def _one_dns_label(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[a-z]{2}\d{1,4}", value):
-            raise ValueError("must be a data centre such as us19")
         return value
 
     @cached_property

@@ -5,8 +5,7 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from activation import old_plan as plan
-from activation import releases
+from activation import plan, releases
 from orchestration.publishing import read_publication, segment_sizes
 from orchestration.showing import sandbox_contents
 from tests.conftest import CommandLine
@@ -50,7 +49,7 @@ def test_only_the_consented_are_planned_and_synced(refreshed_retailer: CommandLi
     assert "not applied yet" in refreshed_retailer.run("status")
     refreshed_retailer.run("apply", "mailchimp")
     assert "apply done" in refreshed_retailer.run("status")
-    assert sandbox_contents(refreshed_retailer.home)["contacts"] == CUSTOMERS // 2
+    assert sandbox_contents(refreshed_retailer.home)["mailchimp"].startswith(f"{CUSTOMERS // 2} contacts")
     refreshed_retailer.run("plan", "mailchimp")
     assert "nothing to do" in refreshed_retailer.run("apply", "mailchimp")
 

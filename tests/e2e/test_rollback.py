@@ -12,8 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from activation import old_plan as plan
-from activation import releases
+from activation import plan, releases
 from activation.sandbox.people import database
 from core.home import Home
 from tests.conftest import CommandLine

@@ -1,4 +1,4 @@
-"""Fixtures: a home, its settings, and a world of both with a sandbox at work."""
+"""Fixtures: a home, its settings, a destination in memory of both, and databases for ledgers."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from pydantic import SecretStr
 from sqlalchemy import create_engine, text
 
-from activation.old_mailchimp import Mailchimp
-from activation.sandbox.app import Sandbox
 from core.home import Home
 from core.settings import Settings
 from tests.integration.activation import postgresql
-from tests.integration.activation.world import Faults, World, serving
+from tests.integration.activation.stage import Stage
 
 
 @pytest.fixture
@@ -32,31 +29,8 @@ def settings(home: Home, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture
-def world(home: Home, settings: Settings) -> Iterator[World]:
-    sandbox = Sandbox(home.sandbox, "test", ["mailchimp"])
-    part = sandbox.parts["mailchimp"]
-    faults = Faults(sandbox.app())
-    with serving(faults) as url:
-        destination = Mailchimp(
-            f"{url}/mailchimp/3.0",
-            SecretStr(part.secrets["api_key"]),
-            part.secrets["list_id"],
-            "Mailchimp sandbox",
-            account="sandbox",
-            timeout=5,
-        )
-        yield World(home, settings, sandbox, destination, faults)
-        destination.close()
-    sandbox.close()
-
-
-@pytest.fixture
-def api(world: World) -> Iterator[httpx.Client]:
-    """A plain client of the sandbox's audience, with its key."""
-    secrets = world.sandbox.parts["mailchimp"].secrets
-    base = f"{world.destination._base_url}/lists/{secrets['list_id']}"
-    with httpx.Client(base_url=base, auth=("anyone", secrets["api_key"]), trust_env=False) as client:
-        yield client
+def stage(home: Home, settings: Settings) -> Stage:
+    return Stage(home, settings)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import duckdb
 
 from activation import apply, plan, releases
 from activation.apply import ApplyReport
+from activation.connector import key_of
 from activation.http import RetryPolicy
 from activation.ledger import Ledger, State
 from activation.plan import Plan
@@ -93,22 +94,51 @@ class Stage:
     def key(self, person: Person) -> str:
         return person.key if self.kind.platform.key == "email" else person.customer_id
 
+    def tags(self) -> dict[str, set[str | None]]:
+        """Addresses at the destination by tag."""
+        return {name: {self.data.people[key].email for key in keys} for name, keys in self.data.tags().items()}
+
+    def fields(self, email: str) -> dict[str, str]:
+        """Of a contact at the destination whose key is the address."""
+        return self.data.people[key_of("email", email, "")].fields
+
     def release(
-        self, persons: Sequence[Person], others: Sequence[tuple[str, str]] = (), as_of: datetime = AS_OF
+        self,
+        persons: Sequence[Person],
+        as_of: datetime = AS_OF,
+        others: Sequence[tuple[str, str]] = (),
+        stale: Mapping[str, datetime] | None = None,
+        cadence: str = "daily",
     ) -> Release:
+        """Freeze a release of these people; `others` are addresses (and customers) that are not sendable.
+
+        Args:
+            stale: segments whose members are kept from before, with the as_of that they are of.
+        """
         with duckdb.connect() as connection:
             fill_warehouse(connection, persons, others)
+            if stale is not None:
+                connection.execute(
+                    "create table activation.segment_status"
+                    " (segment varchar, is_fresh boolean, as_of timestamp, cadence varchar)"
+                )
+                for segment in {name for person in persons for name in person.segments}:
+                    connection.execute(
+                        "insert into activation.segment_status values (?, ?, ?, ?)",
+                        [segment, segment not in stale, naive(stale.get(segment, as_of)), cadence],
+                    )
             return releases.freeze(self.settings, self.home, connection, as_of=as_of)
 
-    def deliver(self, source: str, table: str, rows: Sequence[Mapping[str, Any]], at: datetime) -> None:
+    def deliver(self, source: str, table: str, rows: Sequence[Mapping[str, Any]], at: datetime = AS_OF) -> None:
+        """Have an accepted file in the lake, and its delivery in the manifest."""
         self.deliveries += 1
         deliver(self.home, self.deliveries, source, table, rows, at)
 
-    def refuse(self, *emails: str, at: datetime = AS_OF) -> None:
+    def refuse(self, *emails: str, at: datetime = AS_OF, **said: Any) -> None:
         """They unsubscribe, as the mail platform tells."""
         rows = [
             {"event_id": f"e{self.deliveries}-{email}", "event_type": "unsubscribed", "email": email,
-             "occurred_at": naive(at)}
+             "occurred_at": naive(at), **said}
             for email in emails
         ]  # fmt: skip
         self.deliver("email", "events", rows, at)

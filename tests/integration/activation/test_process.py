@@ -11,14 +11,12 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
+import duckdb
 import httpx
 import pytest
 
-from activation import old_apply as apply
-from activation import old_plan as plan
-from activation.destination import connect
+from activation import apply, plan, releases, sync
 from activation.sandbox import process
 from core.errors import DestinationError
 from core.home import Home
@@ -105,43 +103,27 @@ def test_it_listens_on_loopback_only_and_keeps_its_files_private(home: Home, set
 def test_the_connector_starts_it_when_it_is_needed_and_a_new_database_is_a_new_audience(
     home: Home, settings: Settings
 ) -> None:
-    import duckdb
-
-    from activation import releases
-
     with duckdb.connect() as connection:
         fill_warehouse(connection, people(4))
         releases.freeze(settings, home, connection, as_of=AS_OF)
-    made = plan.make(settings, home, "mailchimp")
-    assert process.status(home) is None, "a plan needs no server"
-    assert apply.apply(settings, home, made).upserted == 4
+    shipped = sync.read(settings, "mailchimp")
+    columns = {column: name for column, name in shipped.fields.items() if column in ("given_name", "rfm_segment")}
+    document = shipped.model_copy(update={"fields": columns})
+
+    def planned() -> plan.Plan:
+        return plan.make(settings, home, document, now=AS_OF)
+
+    made = planned()
+    assert apply.apply(settings, home, made, sync=document, now=lambda: AS_OF).upserted == 4
     assert process.status(home) is not None
-    assert plan.make(settings, home, "mailchimp").is_empty
+    assert planned().is_empty
     process.stop(home)
     for path in home.sandbox.glob("mailchimp.sqlite*"):
         path.unlink()
-    assert plan.make(settings, home, "mailchimp").creates == 4
+    assert planned().creates == 4
 
 
 def test_status_is_cheap_to_import() -> None:
     code = "import sys, activation.sandbox.process; print(*[m for m in ('httpx', 'starlette', 'sqlalchemy', 'duckdb') if m in sys.modules])"
     ran = subprocess.run([sys.executable, "-c", code], cwd=PROJECT_ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == ""
-
-
-def test_a_real_key_needs_its_audience(home: Home, tmp_path: Path) -> None:
-    from pydantic import SecretStr
-
-    from core.errors import SettingsError
-
-    key = SecretStr("0123456789abcdef-us19")
-    with pytest.raises(SettingsError, match="MAILWRIGHT_MAILCHIMP_LIST_ID"):
-        connect("mailchimp", Settings(home=home.root, mailchimp_api_key=key), home)
-    with pytest.raises(SettingsError, match="MAILWRIGHT_MAILCHIMP_SERVER"):
-        connect(
-            "mailchimp", Settings(home=home.root, mailchimp_api_key=SecretStr("nosuffix!"), mailchimp_list_id="a"), home
-        )
-    real = connect("mailchimp", Settings(home=home.root, mailchimp_api_key=key, mailchimp_list_id="abc123"), home)
-    assert real.target == "mailchimp/us19/abc123"
-    assert real._base_url == "https://us19.api.mailchimp.com/3.0"  # type: ignore[attr-defined]
-    assert "0123456789abcdef" not in repr(real) + real.description

@@ -12,52 +12,26 @@ from typing import Any
 import duckdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from activation import history, releases, rollback
-from activation import old_plan as plan
-from activation.old_ledger import Ledger
-from activation.old_mailchimp import Mailchimp
-from activation.sandbox.app import Sandbox
+from activation.plan import Plan
 from core.home import Home
 from core.settings import Settings
-from tests.integration.activation.world import AS_OF, Faults, Person, World
+from tests.integration.activation.stage import Stage
+from tests.integration.activation.world import AS_OF, Person
 
 SEGMENTS = ("a", "b", "c")
 DAY = timedelta(days=1)
 
 
 @contextmanager
-def fresh_world() -> Iterator[World]:
-    """A world without a server: what is planned is acknowledged by hand."""
+def fresh() -> Iterator[Stage]:
     with tempfile.TemporaryDirectory() as folder:
         home = Home.create(Path(folder) / "home", "Europe/London", "GBP")
-        sandbox = Sandbox(home.sandbox, names=["mailchimp"])
-        destination = Mailchimp("http://127.0.0.1:9/3.0", SecretStr("key"), "list", "nowhere", account="nowhere")
-        made = Settings(home=home.root, memory_limit="500MB", threads=1)
-        yield World(home, made, sandbox, destination, Faults(sandbox.app()))
-        sandbox.close()
+        yield Stage(home, Settings(home=home.root, memory_limit="500MB", threads=1))
 
 
-def acknowledge(world: World, made: plan.Plan) -> None:
-    """As if all of a plan had been done."""
-    target = world.destination.target
-    with duckdb.connect() as connection, Ledger(world.home) as ledger:
-        rows = connection.execute(
-            f"select action, key, tag, content_hash, field_hashes from '{made.path}' order by phase"
-        ).fetchall()
-        for action, key, tag, content_hash, field_hashes in rows:
-            if action == "unsubscribe":
-                ledger.acknowledge_unsubscribes(target, [key])
-            elif action in ("create", "update"):
-                ledger.acknowledge_contacts(target, [(key, content_hash, field_hashes)])
-            else:
-                ledger.acknowledge_tags(
-                    target, tag, [key] if action == "tag_add" else [], [key] if action == "tag_remove" else []
-                )
-
-
-def operations(made: plan.Plan) -> set[tuple[str, str, str]]:
+def operations(made: Plan) -> set[tuple[str, str, str]]:
     with duckdb.connect() as connection:
         return set(connection.execute(f"select action, email, tag from '{made.path}'").fetchall())
 
@@ -71,26 +45,26 @@ steps = st.lists(st.one_of(memberships, st.integers(1, 9), st.just("resume")), m
 @settings(max_examples=20, deadline=None)
 @given(steps)
 def test_the_history_replayed_is_every_release(drawn: list[Any]) -> None:
-    with fresh_world() as world:
+    with fresh() as stage:
         for day, step in enumerate(drawn):
-            there = releases.numbers(world.home)
+            there = releases.numbers(stage.home)
             if isinstance(step, frozenset):
                 persons = [
                     Person(f"{name}@example.com", name, segments=tuple(sorted(s for c, s in step if c == name)))
                     for name in ("c1", "c2", "c3")
                 ]
-                world.release(persons, AS_OF + day * DAY)
+                stage.release(persons, AS_OF + day * DAY)
             elif step == "resume":
-                rollback.resume(world.home)
+                rollback.resume(stage.home)
             elif there:
-                rollback.rollback(world.settings, world.home, there[step % len(there)])
+                rollback.rollback(stage.settings, stage.home, there[step % len(there)])
         with duckdb.connect() as connection:
-            history.changes_view(connection, world.home)
+            history.changes_view(connection, stage.home)
             changes = connection.execute("select release, change, customer_id, segment, cause from membership_changes")
             told = changes.fetchall()
             members: set[tuple[str, str]] = set()
-            for number in releases.numbers(world.home):
-                release = releases.read(world.home, number)
+            for number in releases.numbers(stage.home):
+                release = releases.read(stage.home, number)
                 for change, customer, segment in {row[1:4] for row in told if row[0] == number}:
                     # One enters only if outside, and leaves only if inside: stays never overlap.
                     assert ((customer, segment) in members) == (change == "left")
@@ -118,14 +92,14 @@ person = st.fixed_dictionaries({
 def test_the_plan_after_a_rollback_is_the_inverse_less_who_withdrew(drawn: list[dict[str, Any]]) -> None:
     emails = [f"p{number}@example.com" for number in range(len(drawn))]
     named = list(zip(emails, drawn, strict=True))
-    with fresh_world() as world:
-        world.release([
+    with fresh() as stage:
+        stage.release([
             Person(email, email, rfm_segment=said["was"], segments=tuple(sorted(said["had"])))
             for email, said in named
             if said["was_there"]
         ])  # fmt: skip
-        acknowledge(world, world.plan())
-        world.release(
+        stage.apply(override=["empty"])
+        stage.release(
             [
                 Person(
                     email,
@@ -140,25 +114,25 @@ def test_the_plan_after_a_rollback_is_the_inverse_less_who_withdrew(drawn: list[
             AS_OF + DAY,
             others=[(email, email) for email, said in named if not said["is_there"]],
         )
-        acknowledge(world, world.plan())
-        assert world.plan().is_empty
+        stage.apply(override=["empty"])
+        assert stage.plan().is_empty
         for email, said in named:
             if said["refuses"]:
-                world.refuse(email, AS_OF + DAY)
-        rollback.rollback(world.settings, world.home, 1)
+                stage.refuse(email, at=AS_OF + DAY)
+        rollback.rollback(stage.settings, stage.home, 1)
 
         expected: set[tuple[str, str, str]] = set()
         for email, said in named:
             there = said["has"] if said["is_there"] and said["may_profile"] else frozenset()
             back = said["was_there"] and said["is_there"] and not said["refuses"]
             wanted = said["had"] if back and said["may_profile"] else frozenset()
-            expected |= {("tag_add", email, f"mw: {segment}") for segment in wanted - there}
-            expected |= {("tag_remove", email, f"mw: {segment}") for segment in there - wanted}
+            expected |= {("tag_add", email, f"mw_{segment}") for segment in wanted - there}
+            expected |= {("tag_remove", email, f"mw_{segment}") for segment in there - wanted}
             if back and said["may_profile"] and said["was"] != said["is"]:
                 expected.add(("update", email, ""))
             if said["refuses"] and (said["was_there"] or said["is_there"]):
                 expected.add(("unsubscribe", email, ""))
-        made = world.plan()
+        made = stage.plan()
         assert operations(made) == expected
-        acknowledge(world, made)
-        assert world.plan().is_empty
+        stage.apply(made, override=["empty"])
+        assert stage.plan().is_empty

@@ -13,19 +13,15 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from sqlalchemy import delete
 
-from activation import history, releases, rollback
-from activation import old_plan as plan
-from activation.old_ledger import contacts
-from activation.render import plan_markdown
-from activation.sandbox.parts.mailchimp import hash_of
+from activation import history, plan, releases, rollback
 from core.clock import write_clock
 from core.errors import RefreshError, ReleaseError
 from core.files import sha256_of
 from core.home import Home
 from core.settings import Settings
-from tests.integration.activation.world import AS_OF, Person, World, fill_warehouse, naive, people
+from tests.integration.activation.stage import Stage
+from tests.integration.activation.world import AS_OF, Person, fill_warehouse, people
 
 
 def freeze(home: Home, settings: Settings, persons: list[Person], days: int = 0) -> releases.Release:
@@ -174,15 +170,15 @@ def test_a_changed_description_is_found(home: Home, settings: Settings, change: 
         releases.verify(home, releases.read(home, 1))
 
 
-def test_neither_plan_nor_apply_takes_a_changed_release(world: World) -> None:
-    made = world.release(people(2))
-    reviewed = world.plan()
+def test_neither_plan_nor_apply_takes_a_changed_release(stage: Stage) -> None:
+    made = stage.release(people(2))
+    reviewed = stage.plan()
     tampered(made.file("suppressed"))
     with pytest.raises(ReleaseError, match="Restore the folder from a backup"):
-        world.plan()
+        stage.plan()
     with pytest.raises(ReleaseError, match="not as it was frozen"):
-        world.apply(reviewed)
-    assert world.members() == {}
+        stage.apply(reviewed)
+    assert not stage.data.people
 
 
 def test_a_release_says_what_it_was_made_of(home: Home, settings: Settings) -> None:
@@ -240,15 +236,15 @@ def test_how_customers_stand_makes_no_other_outcome(home: Home, settings: Settin
         assert releases.freeze(settings, home, connection, as_of=AS_OF).outcome == "unchanged"
 
 
-def test_an_unchanged_outcome_is_confirmed_and_the_release_stays(world: World) -> None:
-    first = world.release(people(2, segments=("a",)), stale={})
+def test_an_unchanged_outcome_is_confirmed_and_the_release_stays(stage: Stage) -> None:
+    first = stage.release(people(2, segments=("a",)), stale={})
     before = contents(first.folder)
-    again = world.release(people(2, segments=("a",)), AS_OF + timedelta(days=5), stale={})
+    again = stage.release(people(2, segments=("a",)), AS_OF + timedelta(days=5), stale={})
     assert (again.outcome, again.as_of, again.confirmed_at) == ("unchanged", AS_OF, AS_OF + timedelta(days=5))
     assert again.states["a"].as_of == AS_OF + timedelta(days=5)
     assert contents(first.folder) == before
-    releases.verify(world.home, again)
-    stale = world.release(people(2, segments=("a",)), AS_OF + timedelta(days=6), stale={"a": AS_OF})
+    releases.verify(stage.home, again)
+    stale = stage.release(people(2, segments=("a",)), AS_OF + timedelta(days=6), stale={"a": AS_OF})
     assert (stale.number, stale.outcome) == (2, "new"), "going stale is another outcome"
 
 
@@ -269,105 +265,116 @@ def old_layout(release: releases.Release) -> releases.Release:
     return releases.read(Home.open(release.folder.parents[2]), release.number)
 
 
-def test_a_release_of_an_earlier_version_is_read_as_it_is(world: World) -> None:
-    first = old_layout(world.release(people(2, segments=("a",))))
+def test_a_release_of_an_earlier_version_is_read_as_it_is(stage: Stage) -> None:
+    first = old_layout(stage.release(people(2, segments=("a",))))
     assert (first.layout, first.segments, first.states["a"].fresh, first.files) == (1, {"a": 2}, True, {})
-    releases.verify(world.home, first)
-    world.apply()
-    assert world.tags() == {"mw: a": {"person00000@example.com", "person00001@example.com"}}
+    releases.verify(stage.home, first)
+    stage.apply()
+    assert stage.tags() == {"mw_a": {"person00000@example.com", "person00001@example.com"}}
     with pytest.raises(ReleaseError, match="run `mailwright refresh` first, then roll back"):
-        rollback.rollback(world.settings, world.home, 1)
+        rollback.rollback(stage.settings, stage.home, 1)
     # The next one is of today's layout, knows what changed, and the old one can be gone back to.
-    second = world.release(people(1, segments=("a",)), AS_OF + timedelta(days=1))
+    second = stage.release(people(1, segments=("a",)), AS_OF + timedelta(days=1))
     assert (second.number, second.layout) == (2, releases.LAYOUT)
     with duckdb.connect() as connection:
-        history.changes_view(connection, world.home)
+        history.changes_view(connection, stage.home)
         told = connection.execute("select release, customer_id, change, cause from membership_changes order by all")
         assert told.fetchall() == [
             (1, "c00000", "entered", None),
             (1, "c00001", "entered", None),
             (2, "c00001", "left", None),
         ]
-    assert rollback.rollback(world.settings, world.home, 1).reverts_to == 1
+    assert rollback.rollback(stage.settings, stage.home, 1).reverts_to == 1
 
 
-def test_a_stale_segment_is_not_synced_and_is_shown(world: World) -> None:
-    world.release(people(2, segments=("a", "b")), stale={})
-    world.apply()
+def test_a_stale_segment_is_not_synced_and_is_shown(stage: Stage) -> None:
+    stage.release(people(2, segments=("a", "b")), stale={})
+    stage.apply()
     later = [*people(1, segments=("b",)), *people(3, segments=("a", "b"))[1:]]
-    world.release(later, AS_OF + timedelta(days=2), stale={"a": AS_OF}, cadence="weekly")
-    assert not world.plan().blocked, "kept from before, and not yet too old"
-    world.release(later, AS_OF + timedelta(days=9), stale={"a": AS_OF}, cadence="weekly")
-    made = world.plan()
-    assert (made.tag_adds, made.tag_removes) == ({"mw: b": 1}, {})
+    stage.release(later, AS_OF + timedelta(days=2), stale={"a": AS_OF}, cadence="weekly")
+    assert not stage.plan().blocked, "kept from before, and not yet too old"
+    stage.release(later, AS_OF + timedelta(days=9), stale={"a": AS_OF}, cadence="weekly")
+    made = stage.plan()
+    assert (made.tag_adds, made.tag_removes) == ({"mw_b": 1}, {})
     assert made.summary()["segment a"] == ("stale since 2011-12-10 00:00, not synced: 2 tag changes left out")
-    assert "stale since" in plan_markdown(made)
-    assert plan.read(world.home, "mailchimp") == made
-    world.apply(made)
-    assert len(world.tags()["mw: a"]) == 2
+    assert plan.read(stage.home, "memory") == made
+    stage.apply(made)
+    assert len(stage.tags()["mw_a"]) == 2
     # Whoever is sendable no more, or not to be profiled, loses the tag of a stale segment as any other.
     later[1].may_profile = False
-    world.release(
+    stage.release(
         [later[1]],
         AS_OF + timedelta(days=12),
         others=[(later[0].email, later[0].customer_id)],
         stale={"a": AS_OF, "b": AS_OF},
     )
-    world.apply()
-    assert world.tags()["mw: a"] == set()
+    stage.apply()
+    assert "mw_a" not in stage.tags()
     # Fresh again: what was left out comes.
-    world.release(people(3, segments=("a", "b")), AS_OF + timedelta(days=13), stale={})
-    assert world.plan().tag_adds["mw: a"] == 3
+    stage.release(people(3, segments=("a", "b")), AS_OF + timedelta(days=13), stale={})
+    assert stage.plan().tag_adds["mw_a"] == 3
 
 
-def test_only_so_many_are_kept_and_what_is_needed_beside(world: World) -> None:
-    world.settings = world.settings.model_copy(update={"releases_kept": 2})
+def test_only_so_many_are_kept_and_what_is_needed_beside(stage: Stage) -> None:
+    stage.settings = stage.settings.model_copy(update={"releases_kept": 2})
     everyone = people(9)
     for number in range(3):
-        world.release(everyone[: 9 - number], AS_OF + timedelta(days=number))
+        stage.release(everyone[: 9 - number], AS_OF + timedelta(days=number))
         if number == 0:
-            world.apply()
+            stage.apply()
     # The destination stands at the first.
-    assert releases.numbers(world.home) == [1, 2, 3]
-    world.apply()
-    world.release(everyone[:6], AS_OF + timedelta(days=3))
-    assert releases.numbers(world.home) == [3, 4]
-    assert [path.stem for path in sorted((world.home.releases / "history").iterdir())] == [
+    assert releases.numbers(stage.home) == [1, 2, 3]
+    stage.apply()
+    stage.release(everyone[:6], AS_OF + timedelta(days=3))
+    assert releases.numbers(stage.home) == [3, 4]
+    assert [path.stem for path in sorted((stage.home.releases / "history").iterdir())] == [
         f"{number:06}" for number in range(1, 5)
     ]
-    rollback.rollback(world.settings, world.home, 3)
+    rollback.rollback(stage.settings, stage.home, 3)
     for days in range(4, 8):
-        assert world.release(everyone[:days], AS_OF + timedelta(days=days)).outcome == "held"
-    assert releases.numbers(world.home) == [3, 4, 5]
+        assert stage.release(everyone[:days], AS_OF + timedelta(days=days)).outcome == "held"
+    assert releases.numbers(stage.home) == [3, 4, 5]
     with pytest.raises(ReleaseError, match="release 1 is no longer kept: there are 3, from 3 to 5"):
-        releases.read(world.home, 1)
+        releases.read(stage.home, 1)
 
 
-def test_tags_of_who_left_are_removed_by_address_though_their_release_is_gone(world: World) -> None:
-    world.settings = world.settings.model_copy(update={"releases_kept": 2})
-    world.release([*people(2), Person("never.synced@example.com", "c9")])
-    world.apply()
-    with world.ledger as ledger:
-        ledger.acknowledge_tags(
-            world.destination.target, "mw: frequent_buyers", [], [hash_of("never.synced@example.com")]
-        )
-        with ledger._engine.begin() as connection:
-            connection.execute(delete(contacts).where(contacts.c.key == hash_of("never.synced@example.com")))
+def test_tags_of_who_left_are_removed_by_address_though_their_release_is_gone(stage: Stage) -> None:
+    stage.settings = stage.settings.model_copy(update={"releases_kept": 2})
+    never = Person("never.synced@example.com", "c9")
+    stage.data.rejects.add(never.key)
+    stage.release([*people(2), never])
+    stage.apply()
     for number in range(1, 5):
-        world.release(people(1, surname=f"Example {number}"), AS_OF + timedelta(days=number))
+        stage.release(people(1, surname=f"Example {number}"), AS_OF + timedelta(days=number))
         if number == 1:
             # Another plan moves the destination on, without touching who left.
-            made = world.plan()
-            with world.ledger as ledger:
-                run = ledger.begin(made.target, made.hash, made.base_revision, made.release, naive(AS_OF))
-                ledger.end(run, "done", {}, naive(AS_OF))
-    assert 1 not in releases.numbers(world.home)
-    departed = world.home.releases / "departed.parquet"
+            made = stage.plan()
+            with stage.ledger() as ledger:
+                run = ledger.begin(made.target, made.hash, made.base_revision, made.release, (), stage.now)
+                ledger.end(run, "done", {}, stage.now)
+    assert 1 not in releases.numbers(stage.home)
+    departed = stage.home.releases / "departed.parquet"
     assert departed.stat().st_mode & 0o777 == 0o600
     with duckdb.connect() as connection:
         kept = connection.execute(f"from '{departed}'").fetchall()
     assert kept == [("person00001@example.com",)], "who is at no destination is not kept"
-    made = world.plan()
-    assert (made.tag_removes, "tags by key" in made.calls) == ({"mw: frequent_buyers": 1}, False)
-    world.apply(made)
-    assert "person00001@example.com" not in world.tags()["mw: frequent_buyers"]
+    stage.data.written.clear()
+    assert stage.apply().tags_removed == 1
+    gone = people(2)[1]
+    assert stage.data.written == [("tag mw_frequent_buyers", gone.key, gone.email)]
+    assert stage.tags() == {"mw_frequent_buyers": {"person00000@example.com"}}
+
+
+def test_a_tag_is_removed_by_key_when_no_release_knows_the_address(stage: Stage) -> None:
+    persons = people(2)
+    first = stage.release(persons)
+    stage.apply()
+    newest = stage.release(persons[:1], AS_OF + timedelta(days=1))
+    # As after an erasure: the address is gone from every release.
+    for table in ("addresses", "profiles"):
+        first.file(table).unlink()
+        first.file(table).symlink_to(newest.file(table))
+    stage.data.written.clear()
+    stage.apply()
+    assert stage.data.written == [("tag mw_frequent_buyers", persons[1].key, None)]
+    assert stage.plan().is_empty

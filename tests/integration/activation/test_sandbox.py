@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from activation.sandbox.parts.mailchimp import hash_of
-from tests.integration.activation.world import World
+from tests.integration.activation.served import Served, served
 
 ADA = "ada@example.com"
 HASH = hash_of(ADA)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Served]:
+    with served(tmp_path / "sandbox", "mailchimp") as made:
+        yield made
+
+
+@pytest.fixture
+def api(place: Served) -> Iterator[httpx.Client]:
+    """A plain client of the sandbox's audience, with its key."""
+    secrets = place.part.secrets
+    base = f"{place.url}/3.0/lists/{secrets['list_id']}"
+    with httpx.Client(base_url=base, auth=("anyone", secrets["api_key"]), trust_env=False, timeout=20) as client:
+        yield client
 
 
 def add(api: httpx.Client, email: str = ADA, **said: Any) -> dict[str, Any]:
@@ -37,8 +55,8 @@ def test_the_key_is_checked(api: httpx.Client, headers: dict[str, str], title: s
     assert set(answer.json()) >= {"type", "title", "status", "detail", "instance"}
 
 
-def test_both_ways_of_giving_the_key_work(world: World, api: httpx.Client) -> None:
-    bearer = {"authorization": f"Bearer {world.sandbox.parts['mailchimp'].secrets['api_key']}"}
+def test_both_ways_of_giving_the_key_work(place: Served, api: httpx.Client) -> None:
+    bearer = {"authorization": f"Bearer {place.part.secrets['api_key']}"}
     assert httpx.get(f"{api.base_url}members", headers=bearer, trust_env=False).status_code == 200
     assert api.get("members").status_code == 200
 
@@ -74,7 +92,7 @@ def test_members_are_paged_and_pruned(api: httpx.Client) -> None:
     assert api.get("members", params={"count": 1001}).status_code == 400
 
 
-def test_who_left_by_themselves_is_in_a_compliance_state(api: httpx.Client, world: World) -> None:
+def test_who_left_by_themselves_is_in_a_compliance_state(api: httpx.Client, place: Served) -> None:
     add(api)
     root = str(api.base_url).split("/mailchimp")[0]
     left = api.post(f"{root}/sandbox/mailchimp/people/{HASH}/leave", json={"how": "unsubscribe"})
@@ -217,3 +235,10 @@ def test_a_web_page_elsewhere_can_order_nothing(api: httpx.Client, path: str) ->
         f"{root}/sandbox/mailchimp/{path}", content=said, headers={"content-type": "text/plain"}, trust_env=False
     )
     assert answer.status_code == 415
+
+
+def test_the_account_limits_connections_at_once(place: Served, api: httpx.Client) -> None:
+    place.faults.order("latency", times=13, seconds=1.5, route="tag-search")
+    with ThreadPoolExecutor(13) as pool:
+        got = list(pool.map(lambda _: api.get("tag-search?name=mw").status_code, range(13)))
+    assert sorted(got) == [200] * 10 + [429] * 3

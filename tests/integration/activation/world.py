@@ -1,40 +1,26 @@
-"""A small home whose releases and deliveries are written straight, the sandbox on loopback, faults to order."""
+"""What a home of a test is filled with, written straight: people of releases, and deliveries. And a server on loopback."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import threading
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import uvicorn
 
-from activation import old_apply as apply
-from activation import old_plan as plan
-from activation import releases
-from activation.old_apply import ApplyReport, RetryPolicy
-from activation.old_ledger import Ledger
-from activation.old_mailchimp import Mailchimp
-from activation.old_plan import Plan
-from activation.releases import Release
-from activation.sandbox.app import Sandbox
-from activation.sandbox.parts.mailchimp import hash_of
-from activation.sandbox.people import People
+from activation.connector import key_of
 from activation.sandbox.wire import PROTOCOL
 from core.contract import load_contract
 from core.home import Home
-from core.settings import Settings
 
 AS_OF = datetime(2011, 12, 10, tzinfo=UTC)
-IMPATIENT = RetryPolicy(attempts=4, first_wait=0.01, longest_wait=0.05)
 
 
 @dataclass
@@ -53,109 +39,11 @@ class Person:
 
     @property
     def key(self) -> str:
-        return hash_of(self.email)
+        return key_of("email", self.email, "")
 
 
 def people(count: int, **changes: Any) -> list[Person]:
     return [Person(f"person{number:05}@example.com", f"c{number:05}", **changes) for number in range(count)]
-
-
-@dataclass
-class World:
-    """A home, what is delivered and released in it, and its destination."""
-
-    home: Home
-    settings: Settings
-    sandbox: Sandbox
-    destination: Mailchimp
-    faults: Faults
-    deliveries: int = 0
-    others: list[tuple[str, str]] = field(default_factory=list)
-
-    def release(
-        self,
-        persons: Sequence[Person],
-        as_of: datetime = AS_OF,
-        others: Sequence[tuple[str, str]] = (),
-        stale: Mapping[str, datetime] | None = None,
-        cadence: str = "daily",
-        **options: Any,
-    ) -> Release:
-        """Freeze a release of these people; `others` are addresses (and customers) that are not sendable.
-
-        Args:
-            stale: segments whose members are kept from before, with the as_of that they are of.
-        """
-        with duckdb.connect() as connection:
-            fill_warehouse(connection, persons, others)
-            if stale is not None:
-                connection.execute(
-                    "create table activation.segment_status"
-                    " (segment varchar, is_fresh boolean, as_of timestamp, cadence varchar)"
-                )
-                for segment in {name for person in persons for name in person.segments}:
-                    moment = naive(stale.get(segment, as_of))
-                    connection.execute(
-                        "insert into activation.segment_status values (?, ?, ?, ?)",
-                        [segment, segment not in stale, moment, cadence],
-                    )
-            return releases.freeze(self.settings, self.home, connection, as_of=as_of, **options)
-
-    def deliver(
-        self, source: str, table: str, rows: Sequence[Mapping[str, Any]], received_at: datetime = AS_OF
-    ) -> None:
-        """Put an accepted file into the lake, and its delivery into the manifest."""
-        self.deliveries += 1
-        deliver(self.home, self.deliveries, source, table, rows, received_at)
-
-    def refuse(self, email: str, at: datetime = AS_OF, **said: Any) -> None:
-        row = {
-            "event_id": f"e{self.deliveries}",
-            "event_type": "unsubscribed",
-            "email": email,
-            "occurred_at": naive(at),
-        }
-        self.deliver("email", "events", [{**row, **said}], received_at=at)
-
-    def plan(self, **options: Any) -> Plan:
-        return plan.make(self.settings, self.home, self.destination, **options)
-
-    def apply(self, made: Plan | None = None, **options: Any) -> ApplyReport:
-        options = {"destination": self.destination, "retry": IMPATIENT, **options}
-        return apply.apply(self.settings, self.home, made or self.plan(), **options)
-
-    @property
-    def ledger(self) -> Ledger:
-        return Ledger(self.home)
-
-    def members(self) -> dict[str, dict[str, Any]]:
-        """What is at the destination, by address."""
-        words = {"bounced": "cleaned"}
-        return {
-            str(person.email): {
-                "status": words.get(person.state, person.state),
-                "merge_fields": person.fields["MERGE"],
-                "last_changed": person.changed_at,
-                "id": person.key,
-            }
-            for person in self.people.everyone()
-            if person.state != "archived"
-        }
-
-    def tags(self) -> dict[str, set[str]]:
-        """Addresses by tag at the destination."""
-        return {
-            name: {str(person.email) for person in self.people.page(10**6, group=group.id)}
-            for name, group in self.people.groups().items()
-        }
-
-    @property
-    def people(self) -> People:
-        return self.sandbox.parts["mailchimp"].people
-
-    @property
-    def secrets(self) -> Mapping[str, str]:
-        return self.sandbox.parts["mailchimp"].secrets
 
 
 def deliver(
@@ -199,8 +87,6 @@ def fill_warehouse(
     connection: duckdb.DuckDBPyConnection, persons: Sequence[Person], others: Sequence[tuple[str, str]] = ()
 ) -> None:
     """The tables that a release is frozen from."""
-    import pyarrow as pa
-
     names = ("email", "customer_id", "given_name", "surname", "country_code", "rfm_segment")
     columns = {name: pa.array([getattr(person, name) for person in persons], pa.string()) for name in names}
     columns["order_count"] = pa.array([person.order_count for person in persons], pa.int64())
@@ -254,93 +140,6 @@ def fill_warehouse(
         " select 1 as step_number, 'all addresses' as step, count(*) as addresses from activation.sendable_audience"
         " union all select 2, 'sendable', count(*) from activation.sync_profiles"
     )
-
-
-Scope = MutableMapping[str, Any]
-Fault = Callable[[Scope, Callable[..., Awaitable[Any]], Callable[..., Awaitable[None]]], Awaitable[bool]]
-
-
-class Faults:
-    """ASGI wrapper that lets a test order what the next matching calls meet, and counts the calls that came."""
-
-    def __init__(self, app: Any) -> None:
-        self._app = app
-        self._lock = threading.Lock()
-        self._orders: list[tuple[Callable[[str, str], bool], int, Fault]] = []
-        self.seen: Counter[tuple[str, str]] = Counter()
-        self.after: Callable[[str, str], None] | None = None
-
-    def order(self, fault: Fault, *, times: int = 1, method: str = "POST", path_ends: str = "") -> None:
-        def matches(said: str, path: str) -> bool:
-            return said == method and path.endswith(path_ends)
-
-        with self._lock:
-            self._orders.append((matches, times, fault))
-
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        if scope["type"] == "http":
-            method, path = scope["method"], scope["path"]
-            with self._lock:
-                self.seen[method, path] += 1
-            fault = self._next(method, path)
-            scope["app_below"] = self._app
-            if fault is not None and await fault(scope, receive, send):
-                return
-            await self._app(scope, receive, send)
-            if self.after is not None:
-                self.after(method, path)
-            return
-        await self._app(scope, receive, send)
-
-    def _next(self, method: str, path: str) -> Fault | None:
-        with self._lock:
-            for index, (matches, times, fault) in enumerate(self._orders):
-                if matches(method, path):
-                    self._orders[index] = (matches, times - 1, fault)
-                    if times == 1:
-                        del self._orders[index]
-                    return fault
-        return None
-
-
-def answers(status: int, body: bytes = b"", headers: Sequence[tuple[bytes, bytes]] = ()) -> Fault:
-    """The call is answered so, and does not reach the sandbox."""
-
-    async def fault(scope: Scope, receive: Any, send: Any) -> bool:
-        while (await receive()).get("more_body"):
-            pass
-        length = [(b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": [*length, *headers]})
-        await send({"type": "http.response.body", "body": body})
-        return True
-
-    return fault
-
-
-async def cut_after_work(scope: Scope, receive: Any, send: Any) -> bool:
-    """The sandbox does the work, but its answer is cut off in the middle."""
-
-    async def swallow(_: Any) -> None:
-        return None
-
-    await scope["app_below"](scope, receive, swallow)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]})
-    await send({"type": "http.response.body", "body": b'{"new_mem', "more_body": True})
-    raise ConnectionAbortedError
-
-
-def kill_after_work(world: World, process_id: int) -> Fault:
-    """The sandbox does the work, and the process that asked for it is killed before the answer."""
-
-    async def fault(scope: Scope, receive: Any, send: Any) -> bool:
-        async def swallow(_: Any) -> None:
-            return None
-
-        await scope["app_below"](scope, receive, swallow)
-        os.kill(process_id, signal.SIGKILL)
-        return True
-
-    return fault
 
 
 class serving:  # reads as a function
