@@ -49,7 +49,7 @@ def test_only_the_consented_are_planned_and_synced(refreshed_retailer: CommandLi
     assert "not applied yet" in refreshed_retailer.run("status")
     refreshed_retailer.run("apply", "mailchimp")
     assert "apply done" in refreshed_retailer.run("status")
-    assert sandbox_contents(refreshed_retailer.home)["mailchimp"].startswith(f"{CUSTOMERS // 2} contacts")
+    assert sandbox_contents(refreshed_retailer.home)["mailchimp"].startswith(f"{CUSTOMERS // 2:,} contacts")
     refreshed_retailer.run("plan", "mailchimp")
     assert "nothing to do" in refreshed_retailer.run("apply", "mailchimp")
 

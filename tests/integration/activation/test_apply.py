@@ -478,3 +478,22 @@ def test_files_of_doubt_are_private(home: Home) -> None:
     doubtful.note(home, "memory/one", "hash", ["aa"])
     (path,) = (Path(path) for path in (home.state / "syncs" / "doubtful").iterdir())
     assert path.stat().st_mode & 0o077 == 0
+
+
+def test_expected_calls_are_the_calls_made(stage: Stage) -> None:
+    stage.release(people(8, segments=("frequent_buyers", "onboarding")))
+    made = stage.plan()
+    assert stage.apply(made).calls == sum(made.calls.values()) > 0
+
+
+def test_who_was_deleted_there_is_said_and_not_brought_back(stage: Stage) -> None:
+    persons = people(3)
+    stage.release(persons)
+    stage.apply()
+    del stage.data.people[stage.key(persons[0])]
+    for person in persons:
+        person.segments = ("frequent_buyers", "onboarding")
+    stage.release(persons, as_of=AS_OF + timedelta(days=1))
+    assert stage.apply().rejected == 1
+    assert set(stage.data.people) == {stage.key(person) for person in persons[1:]}
+    assert stage.plan().is_empty
