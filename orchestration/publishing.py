@@ -36,8 +36,9 @@ NOT_COPIED = frozenset(
 # Tables that hold every as_of of the spine, of which BI gets the current one.
 CURRENT_ONLY = frozenset({"customer_rfm"})
 
-# Tables that tell what is new since the newest release: a release that was made meanwhile is no change of the data.
-SINCE_RELEASE = frozenset({"customer_changes"})
+# Tables that tell what is new since the newest release, and what syncs did: what went out meanwhile is no change of the
+# data.
+OF_ACTIVATION = frozenset({"customer_changes", "fct_sync_runs", "fct_sync_rows"})
 
 # Aggregates of the event tables above: name -> (tables needed, query). Grain: one row per local day and the columns named.
 DAILY: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -223,7 +224,7 @@ def read_publication(home: Home) -> Publication | None:
 def changes(before: Publication | None, after: Publication) -> list[str]:
     """Names of the tables whose content differs; all of them when nothing was published before."""
     known = before.content if before is not None else {}
-    names = sorted({*known, *after.content} - SINCE_RELEASE)
+    names = sorted({*known, *after.content} - OF_ACTIVATION)
     return [name for name in names if known.get(name) != after.content.get(name)]
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -50,6 +51,11 @@ def at(home: Home, platform: str) -> dict[str, tuple[str, str | None]]:
         return {person.email or person.key: (person.state, person.left_by) for person in people.everyone()}
     finally:
         people.close()
+
+
+def last_run(command: CommandLine) -> dict[str, Any]:
+    with Ledger(command.home, Settings(home=command.root)) as ledger:
+        return ledger.last_runs(1)[0]
 
 
 def withdraw(command: CommandLine, folder: Path, name: str, customers: Sequence[int], moment: str) -> None:
@@ -96,8 +102,10 @@ def test_an_apply_that_is_killed_is_simply_run_again(synced: CommandLine, tmp_pa
         f"{url}/sandbox/mailchimp/faults", json={"kind": "latency", "seconds": 0.5, "times": 1000}
     ).raise_for_status()
     apply = synced.start("apply", "mailchimp")
-    time.sleep(6)
-    assert apply.poll() is None, apply.stdout and apply.stdout.read()
+    while last_run(synced)["outcome"] != "running":
+        assert apply.poll() is None, apply.stdout and apply.stdout.read()
+        time.sleep(0.1)
+    time.sleep(2)
     apply.send_signal(signal.SIGKILL)
     apply.wait(timeout=30)
     httpx.delete(f"{url}/sandbox/mailchimp/faults").raise_for_status()
@@ -119,5 +127,4 @@ def test_an_audience_that_shrinks_by_half_is_stopped_and_rollback_restores(synce
     assert "removed" in said
     assert "Traceback" not in said
     synced.run("apply", "braze", "--override", "removed")
-    with Ledger(synced.home, Settings(home=synced.root)) as ledger:
-        assert "removed" in ledger.last_runs(1)[0]["overrides"]
+    assert "removed" in last_run(synced)["overrides"]
