@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from activation.refusal_cache import Row, cached, key_of
 from activation.releases import Release
 from core.contract import load_contract
 from core.home import Home
@@ -382,6 +383,9 @@ end;
 create macro key_of(said) as cast('0x' || substr(md5(said), 1, 15) as bigint);
 """
 
+# Refusals that were worked out by other rules are not asked for again.
+_RULES = key_of([_MACROS, _REFUSALS])
+
 # Columns of what a release says of people, for one that was frozen before it said so.
 _RELEASED = {
     "addresses": (
@@ -432,28 +436,50 @@ def refusals(
     """
     bound = release.as_of if release is not None else as_of or datetime(1900, 1, 1, tzinfo=UTC)
     with in_memory(settings) as connection:
-        connection.execute(_MACROS)
-        for source, table in TABLES:
-            _create_view(connection, home, source, table)
-        if home.deliveries.exists():
-            connection.execute(f"create view lake_deliveries as from read_parquet('{_quoted(home.deliveries)}')")
-        else:
-            connection.execute(
-                "create table lake_deliveries"
-                " (delivery_id varchar, sequence bigint, historical boolean, received_at timestamp)"
-            )
-        _read_release(connection, release)
-        if lake_only:
-            connection.execute("delete from suppressed")
-        _read_contact_points(connection, home)
-        rows = connection.execute(
-            _REFUSALS,
-            {"as_of": bound.astimezone(UTC).replace(tzinfo=None), "countries_known": release is not None},
-        ).fetchall()
-        return Refusals(
-            {email: kind for email, kind, _ in rows},
-            {email: known_at for email, _, known_at in rows if known_at is not None},
+
+        def work_out() -> list[Row]:
+            return _work_out(connection, home, release, bound, lake_only)
+
+        key = _key(home, release, bound, lake_only)
+        rows = work_out() if key is None else cached(home, connection, key, work_out)
+    return Refusals(
+        {email: kind for email, kind, _ in rows},
+        {email: known_at for email, _, known_at in rows if known_at is not None},
+    )
+
+
+def _work_out(
+    connection: duckdb.DuckDBPyConnection, home: Home, release: Release | None, bound: datetime, lake_only: bool
+) -> list[Row]:
+    connection.execute(_MACROS)
+    for source, table in TABLES:
+        _create_view(connection, home, source, table)
+    if home.deliveries.exists():
+        connection.execute(f"create view lake_deliveries as from read_parquet('{_quoted(home.deliveries)}')")
+    else:
+        connection.execute(
+            "create table lake_deliveries"
+            " (delivery_id varchar, sequence bigint, historical boolean, received_at timestamp)"
         )
+    _read_release(connection, release)
+    if lake_only:
+        connection.execute("delete from suppressed")
+    _read_contact_points(connection, home)
+    return connection.execute(
+        _REFUSALS,
+        {"as_of": bound.astimezone(UTC).replace(tzinfo=None), "countries_known": release is not None},
+    ).fetchall()
+
+
+def _key(home: Home, release: Release | None, bound: datetime, lake_only: bool) -> str | None:
+    """What refusals are kept under; None while a file is so new that another one may look the same."""
+    files = [home.deliveries, *(home.contact_points / f"{table}.parquet" for table in ("emails", "phones"))]
+    if release is not None:
+        files += [release.file(table) for table in _RELEASED]
+    found = [*_fingerprint(home), *(_of_file(str(file), file.stat()) for file in files if file.exists())]
+    if any(changed_at > time.time_ns() - _SETTLED_NS for _, _, changed_at in found):
+        return None
+    return key_of([_RULES, bound, release is not None, lake_only, *found])
 
 
 class Gate:
@@ -480,7 +506,7 @@ class Gate:
             if folders is None or folders != self._folders:
                 # Looked at before the files are, so that what comes in between is seen the next time.
                 self._folders = folders
-                now = self._fingerprint()
+                now = _fingerprint(self._home)
                 if now != self._seen:
                     self._refusals = refusals(self._settings, self._home, self._release, as_of=self._as_of)
                     self._seen = now
@@ -499,18 +525,22 @@ class Gate:
                 changed.append(0)
         return tuple(changed) if max(changed) < time.time_ns() - _SETTLED_NS else None
 
-    def _fingerprint(self) -> tuple[tuple[str, int, int], ...]:
-        # Accepted files are replaced by rename, never edited: name, size and time tell a new one.
-        found = []
-        for source, table in TABLES:
-            folder = self._home.accepted(source, table)
-            if not folder.exists():
-                continue
-            for entry in os.scandir(folder):
-                if entry.name.endswith(".parquet"):
-                    stat = entry.stat()
-                    found.append((f"{source}/{table}/{entry.name}", stat.st_size, stat.st_mtime_ns))
-        return tuple(sorted(found))
+
+def _fingerprint(home: Home) -> tuple[tuple[str, int, int], ...]:
+    # Accepted files are replaced by rename, never edited: name, size and time tell a new one.
+    found = []
+    for source, table in TABLES:
+        folder = home.accepted(source, table)
+        if not folder.exists():
+            continue
+        for entry in os.scandir(folder):
+            if entry.name.endswith(".parquet"):
+                found.append(_of_file(f"{source}/{table}/{entry.name}", entry.stat()))
+    return tuple(sorted(found))
+
+
+def _of_file(name: str, stat: os.stat_result) -> tuple[str, int, int]:
+    return name, stat.st_size, stat.st_mtime_ns
 
 
 def _create_view(connection: duckdb.DuckDBPyConnection, home: Home, source: str, table: str) -> None:

@@ -125,6 +125,11 @@ class Home:
         return self.lake / "contact_points"
 
     @property
+    def refusals(self) -> Path:
+        """Who must not be mailed, as last worked out; holds personal data, and may be deleted."""
+        return self.lake / "refusals"
+
+    @property
     def clock(self) -> Path:
         """The as_of of the run in progress or last done; dbt reads it as a one-row control table."""
         return self.root / "clock.json"
