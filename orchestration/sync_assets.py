@@ -90,11 +90,13 @@ def _asset(
             metadata = plan_metadata(made)
             if carry_out:
                 metadata |= syncing.apply_sync(settings, home, sync.name, plan_hash=made.hash).summary()
-        except MailwrightError as error:
+        except Exception as error:
             if carry_out:
-                raise dg.Failure(description=str(error), allow_retries=False) from error
-            # A destination that can't be planned is no reason to hold up the refresh, nor the other destinations.
-            context.log.error(str(error))
+                if isinstance(error, MailwrightError):
+                    raise dg.Failure(description=str(error), allow_retries=False) from error
+                raise
+            # A destination that can't be planned, for whatever reason, holds up neither the refresh nor the others.
+            context.log.exception(f"{sync.name} was not planned")
             reporter.note(f"{sync.name} was not planned: {error}")
             return
         if workshop is not None:

@@ -190,7 +190,7 @@ def test_the_gate_sees_a_delivery_at_once_and_reads_no_more_than_needed(
             os.utime(folder, (1, 1))  # an hour later, so to say
     assert ADA in gate.refusals()
     monkeypatch.setattr(
-        Gate, "_fingerprint", lambda gate: pytest.fail("files were looked at, though no folder changed")
+        consent, "_fingerprint", lambda home: pytest.fail("files were looked at, though no folder changed")
     )
     assert ADA in gate.refusals()
     assert len(reads) == 2
