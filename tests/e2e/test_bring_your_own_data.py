@@ -45,8 +45,10 @@ def test_only_the_consented_are_planned_and_synced(refreshed_retailer: CommandLi
     release = releases.latest(refreshed_retailer.home)
     assert release is not None
     assert release.counts["profiles"] == CUSTOMERS // 2
+    assert "No destination was planned yet" in refreshed_retailer.run("status")
+    refreshed_retailer.run("plan", "mailchimp")
     assert plan.read(refreshed_retailer.home, "mailchimp").creates == CUSTOMERS // 2
-    assert "not applied yet" in refreshed_retailer.run("status")
+    assert "never" in refreshed_retailer.run("status")
     refreshed_retailer.run("apply", "mailchimp")
     assert "apply done" in refreshed_retailer.run("status")
     assert sandbox_contents(refreshed_retailer.home)["mailchimp"].startswith(f"{CUSTOMERS // 2:,} contacts")

@@ -30,13 +30,20 @@ def write(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -
     return path
 
 
+def apply(command: CommandLine) -> None:
+    """Carry out the newest plan; four months that pass at once are more than breakers let through."""
+    tripped = plan.read(command.home, "mailchimp").tripped
+    command.run("apply", "mailchimp", *(option for one in tripped for option in ("--override", one.name)))
+
+
 def tagged(home: Home) -> set[tuple[str, str]]:
-    """(tag, address) at the sandbox."""
+    """(tag, address) at the sandbox, without the tags on which automations start."""
     with closing(sqlite3.connect(f"file:{database(home.sandbox, 'mailchimp')}?mode=ro", uri=True)) as connection:
         return set(
             connection.execute(
                 "select groups.name, people.email from memberships"
                 " join groups on groups.id = memberships.group_id join people on people.key = memberships.key"
+                " where groups.name not like '% start'"
             )
         )
 
@@ -51,7 +58,8 @@ def test_there_and_back_again(loaded_retailer: CommandLine, tmp_path: Path) -> N
     home = command.home
     try:
         command.run("refresh")
-        command.run("apply", "mailchimp")
+        command.run("plan", "mailchimp")
+        apply(command)
         before = tagged(home)
         assert before
 
@@ -72,7 +80,7 @@ def test_there_and_back_again(loaded_retailer: CommandLine, tmp_path: Path) -> N
         command.run("load", "shop", f"orders={orders}", f"order_lines={lines}", "--historical")
         command.run("load", "crm", f"consents={consents}", "--historical")
         command.run("refresh")
-        command.run("apply", "mailchimp")
+        apply(command)
         after = tagged(home)
         assert after != before
 
@@ -97,7 +105,8 @@ def test_there_and_back_again(loaded_retailer: CommandLine, tmp_path: Path) -> N
         assert sum(made.tag_adds.values()) == len(back - after)
         assert sum(made.tag_removes.values()) == len(after - back)
         assert made.creates == made.unsubscribes == 0
-        command.run("apply", "mailchimp")
+        assert made.automations == {}, "going back starts nothing"
+        apply(command)
         assert tagged(home) == back
 
         assert "held (rolled back to 1)" in command.run("refresh")
@@ -106,7 +115,7 @@ def test_there_and_back_again(loaded_retailer: CommandLine, tmp_path: Path) -> N
 
         assert "Release 3, which reverts to 1, is held no longer" in command.run("releases", "resume")
         command.run("refresh")
-        command.run("apply", "mailchimp")
+        apply(command)
         assert tagged(home) == after
         there = [releases.read(home, number) for number in (1, 2, 3, 4)]
         assert members_of(there[3]) == members_of(there[1])
