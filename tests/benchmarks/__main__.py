@@ -1,8 +1,8 @@
 """How fast everything is, and how big: `make bench`.
 
 Figures are printed and never asserted; what they are held against is a floor or a rival measured in the same run. The
-demo, RFM against pandas, the ledger, then growth with the number of customers. `bench_identity` and `bench_samples` run
-by themselves.
+demo, RFM against pandas, the ledger, plans, applies, then growth with the number of customers. `bench_identity`,
+`bench_samples` and `bench_sandbox` run by themselves.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks import bench_demo, bench_ledger, bench_rfm, bench_scale
+from tests.benchmarks import bench_apply, bench_demo, bench_ledger, bench_plan, bench_rfm, bench_scale
 
 
 def main() -> None:
@@ -29,6 +29,11 @@ def main() -> None:
     bench_rfm.main()
     print("\nThe ledger", flush=True)
     bench_ledger.bench()
+    print("\nPlans", flush=True)
+    with tempfile.TemporaryDirectory(prefix="mailwright-bench-") as folder:
+        bench_plan.bench(bench_plan.MEMBERS, bench_plan.CHANGES, Path(folder))
+    print("\nApplies", flush=True)
+    bench_apply.main()
     print("\nGrowth", flush=True)
     with tempfile.TemporaryDirectory(prefix="mailwright-bench-") as folder:
         bench_scale.bench(given.sizes, (given.homes or Path(folder)).absolute(), given.memory, given.nodes)

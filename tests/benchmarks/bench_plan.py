@@ -50,7 +50,7 @@ PROFILES = """
         'low' as churn_band, 'high' as purchase_30_band, 'high' as purchase_90_band, 'high' as clv_band,
         'cluster ' || (i % 7) as cluster_name, 'category ' || (i % 40) as favourite_category,
         'Tue ' || (i % 24) || ':00' as best_send_label,
-        list_sort(list_distinct(['segment_' || (hash(i) % 12), 'segment_' || (hash(i + 7) % 12)])) as segments
+        list_sort(list_distinct([({segments})[1 + (hash(i) % 12)::int], ({segments})[1 + (hash(i + 7) % 12)::int]])) as segments
     from people
     where not refused
 """
@@ -111,7 +111,8 @@ def release(settings: Settings, home: Home, members: int, changes: int) -> None:
     with duckdb.connect() as connection:
         connection.execute("create schema activation; create schema marts")
         connection.execute(PEOPLE.format(members=members, everybody=members + members // 10))
-        connection.execute(PROFILES.format(changes=changes))
+        segments = sorted(syncs.segment_names(PROJECT_ROOT / "dbt_project"))[:12]
+        connection.execute(PROFILES.format(changes=changes, segments=segments))
         connection.execute(OTHERS)
         if not home.deliveries.exists():
             fill_lake(home, connection)
