@@ -132,31 +132,20 @@ class Ledger:
         if keys is None:
             query = "select key, layout, field_hashes from contacts where destination_id = {} and layout is not null"
             return self._arrow(query, target, schema)
-        c = contacts.c
-        some_of_them = select(c.key, c.layout, c.field_hashes).where(
-            c.destination_id == bindparam("of"), c.key.in_(bindparam("keys", expanding=True)), c.layout.is_not(None)
-        )
-        found: list[Any] = []
         with self._reading() as connection:
             destination = stored.destination_id(connection, target)
-            for some in stored.slices(keys):
-                found += stored.fetch(connection, some_of_them, {"of": destination, "keys": some})
+            found = list(
+                stored.fetch_contacts(connection, ", ".join(schema.names), destination, keys, "and layout is not null")
+            )
         columns = list(zip(*found, strict=True)) if found else [()] * len(schema)
         return pa.table([pa.array(column, kind) for column, kind in zip(columns, schema.types, strict=True)], schema)
 
     def states(self, target: str, keys: Sequence[bytes]) -> dict[bytes, State]:
         """How some contacts stand, by key; without those that the ledger does not know."""
-        c = contacts.c
-        query = select(c.key, c.state).where(
-            c.destination_id == bindparam("of"), c.key.in_(bindparam("keys", expanding=True))
-        )
         with self._reading() as connection:
             destination = stored.destination_id(connection, target)
-            return {
-                bytes(key): State(state)
-                for some in stored.slices(keys)
-                for key, state in stored.fetch(connection, query, {"of": destination, "keys": some})
-            }
+            found = stored.fetch_contacts(connection, "key, state", destination, keys)
+            return {bytes(key): State(state) for key, state in found}
 
     def layouts(self, target: str) -> dict[int, list[str]]:
         """Names of fields, in the order of their hashes, by layout."""

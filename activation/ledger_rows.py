@@ -114,21 +114,32 @@ def tag_ids_made(connection: Connection, destination: int, names: Collection[str
     return {name: known[name] for name in names}
 
 
+def fetch_contacts(
+    connection: Connection, columns: str, destination: int, keys: Collection[bytes], more: str = ""
+) -> Iterator[Any]:
+    """Columns of the contacts of these keys, by the driver's own placeholders: SQLAlchemy's cost thrice the reading.
+
+    Args:
+        more: further SQL, such as a condition or a lock.
+    """
+    is_postgresql = connection.dialect.name == "postgresql"
+    for some in slices(list(keys)):
+        among = "= any(%s)" if is_postgresql else f"in ({', '.join('?' * len(some))})"
+        statement = f"select {columns} from contacts where destination_id = {int(destination)} and key {among} {more}"
+        yield from connection.exec_driver_sql(statement, (list(some),) if is_postgresql else tuple(some)).fetchall()
+
+
 def load(connection: Connection, destination: int, keys: Collection[bytes]) -> dict[bytes, ContactRow]:
     """The rows of these keys, locked until the transaction ends."""
-    c = contacts.c
-    query = (
-        select(c.key, c.state, c.content_hash, c.layout, c.field_hashes, c.tags)
-        .where(c.destination_id == bindparam("of"), c.key.in_(bindparam("keys", expanding=True)))
-        .with_for_update()
-    )
-    found = {}
-    for some in slices(list(keys)):
-        for key, state, content_hash, layout, hashes, packed in fetch(
-            connection, query, {"of": destination, "keys": some}
-        ):
-            found[bytes(key)] = ContactRow(State(state), content_hash, layout, hashes, unpack(packed))
-    return found
+    columns = "key, state, content_hash, layout, field_hashes, tags"
+    # SQLite has one writer, who has the whole file.
+    lock = "for update" if connection.dialect.name == "postgresql" else ""
+    return {
+        bytes(key): ContactRow(State(state), bytes(content_hash), layout, bytes(hashes), unpack(bytes(packed)))
+        for key, state, content_hash, layout, hashes, packed in fetch_contacts(
+            connection, columns, destination, keys, lock
+        )
+    }
 
 
 def save(connection: Connection, destination: int, rows: Mapping[bytes, ContactRow], run_id: int) -> None:
