@@ -33,6 +33,7 @@ from expectations.suites import (
     stg_shop__exchange_rates,
     stg_shop__products,
     stg_third_party__demographics,
+    syncs,
     third_party_demographics,
     web_events,
 )
@@ -64,6 +65,7 @@ def suites(group: Group | None = None) -> list[Suite]:
         *models.suites(),
         *identity.suites(),
         *releases.suites(),
+        *syncs.suites(),
         *(mart.suite() for mart in (fct_orders, fct_order_lines, dim_customers, customer_rfm, customer_lifecycle)),
     ]
     return [suite for suite in found if group in (None, suite.group)]
