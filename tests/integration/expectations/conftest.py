@@ -316,6 +316,14 @@ WAREHOUSE = {
         "select 1 as release, 'x' || i as customer_id, 'dormant' as segment, 'entered' as change,"
         " timestamp '2024-02-01' as as_of from range(5) as numbers (i)"
     ),
+    "staging.stg_syncs__runs": (
+        "select 'run' || i as run_id, 'mailchimp' as target, 'completed' as outcome, timestamp '2024-02-01' as started_at"
+        " from range(3) as numbers (i)"
+    ),
+    "staging.stg_syncs__rows": (
+        "select 'run0' as run_id, i as row_number, md5(i::varchar) as key, 'create' as action, 'acknowledged' as outcome"
+        " from range(5) as numbers (i)"
+    ),
     "staging.stg_lake__segments_set_aside": "select 'broken' as segment, 'does not compile' as reason",
     "staging.stg_third_party__demographics_versions": (
         "select 'd1' as delivery_id, i as row_number, timestamp '2024-02-01' as known_at,"

@@ -41,6 +41,14 @@ BREAKS: dict[str, dict[str, str]] = {
         "number_or_problem": "update {0} set phone = null where given like '%11%'",
         "most_phones_are_numbers": "update {0} set phone = null, problem = 'too_short'",
     },
+    "staging.stg_syncs__runs": {
+        "run_told_once": "insert into {0} select * from {0} limit 1",
+        "outcome_given": "update {0} set outcome = null",
+    },
+    "staging.stg_syncs__rows": {
+        "row_told_once": "insert into {0} select * from {0} limit 1",
+        "key_given": "update {0} set key = null",
+    },
     "staging.stg_shipped__postal_codes": {"country_code_is_iso": "update {0} set country_code = 'gb'"},
     "staging.stg_ml__fits": {
         "constant_learned_once": "insert into {0} select * from {0} limit 1",
