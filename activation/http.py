@@ -105,6 +105,7 @@ class Api:
         auth: httpx's authentication; one that fetches tokens renews them by itself.
         read_problem: reads an error's body.
         is_throttled: whether a response that the table would not repeat is a rate limit all the same.
+        is_passing: whether one is trouble of the platform's own that the next call may not meet.
         timeout: seconds for one call.
     """
 
@@ -118,6 +119,7 @@ class Api:
         headers: Mapping[str, str] | None = None,
         read_problem: Callable[[httpx.Response], Problem] = problem_of,
         is_throttled: Callable[[httpx.Response], bool] = lambda response: False,
+        is_passing: Callable[[httpx.Response], bool] = lambda response: False,
         advice: Mapping[int, str] | None = None,
         timeout: float = 130.0,
         retry: RetryPolicy | None = None,
@@ -129,10 +131,11 @@ class Api:
         self._headers = {"User-Agent": "mailwright", **(headers or {})}
         self._read_problem = read_problem
         self._is_throttled = is_throttled
+        self._is_passing = is_passing
         self._advice = advice or {}
         self._timeout = timeout
         self.retry = retry or RetryPolicy()
-        self.throttle = Throttle(platform)
+        self.throttle = Throttle(platform, self.retry.longest_retry_after)
         self.observer: Observer | None = None
         self._client: httpx.Client | None = None
         self._lock = threading.Lock()
@@ -175,11 +178,11 @@ class Api:
             data = orjson.dumps(body) if body is not None else content
             response = self._http().request(method, path, content=data, params=params, headers=headers)
             status = response.status_code
-            action = self._platform.action_of(status)
-            if action is not Action.RETRY and self._is_throttled(response):
-                action = Action.RETRY
-            retry_after = _retry_after(response)
-            self.throttle.learn(kind, status, response.headers, retry_after if action is Action.RETRY else None)
+            is_limited = status == 429 or self._is_throttled(response)
+            is_again = is_limited or self._is_passing(response)
+            action = Action.RETRY if is_again else self._platform.action_of(status)
+            retry_after = _retry_after(response) if action is Action.RETRY else None
+            self.throttle.learn(kind, response.headers, is_limited=is_limited, retry_after=retry_after)
             if action is Action.ACCEPT or status in accepts:
                 return Reply(status, _decoded(response), response.headers)
             found = self._read_problem(response)

@@ -262,7 +262,7 @@ class Salesforce(Connector):
             description=credentials.description,
             auth=ClientCredentials(credentials),
             read_problem=_problem,
-            is_throttled=_is_passing,
+            is_passing=_is_passing,
             advice=_ADVICE,
             retry=retry,
         )

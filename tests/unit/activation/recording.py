@@ -25,11 +25,16 @@ class Asked:
 
 @dataclass
 class Recording:
-    """What was asked, and what is answered: path to status and JSON; 200 and `{}` where nothing is said."""
+    """What was asked, and what is answered: path to status and JSON; 200 and `{}` where nothing is said.
+
+    Attributes:
+        headers: of every answer.
+    """
 
     url: str
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
     content_type: str = "application/json"
 
 
@@ -48,6 +53,8 @@ def recording() -> Iterator[Recording]:
             self.send_response(status)
             self.send_header("Content-Type", made.content_type)
             self.send_header("Content-Length", str(len(body)))
+            for name, value in made.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(body)
 
