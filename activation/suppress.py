@@ -338,7 +338,8 @@ def _of_customers(
 
     By the newest release, and by the newest identity where it knows of more; of customers whom neither knows any more, as
     they were merged or have gone, by the older releases. A shared address that decides nothing about its holders (blocked)
-    counts for a customer who has no other.
+    counts for a customer who has no other. A customer is not withdrawn who goes there under an address that they agreed for
+    after all, unless the refused one may be what is there: then a plan has yet to change that.
     """
     import pyarrow as pa
 
@@ -348,21 +349,62 @@ def _of_customers(
             "known_at": pa.array([refused.known_at.get(email) for email in pushed], pa.timestamp("us")),
         }))  # fmt: skip
         _create_holders(connection, home, release)
+        _create_profiled(connection, settings, home, release)
         rows = connection.execute("""
             select
                 customer_id,
                 min(email) filter (where kind is not null),
-                coalesce(bool_or(kind = 'erasure' and not is_blocked), false) or bool_and(kind is not distinct from 'erasure'),
+                coalesce(bool_or(kind = 'erasure' and not is_blocked), false)
+                or bool_and(kind is not distinct from 'erasure') as is_erased,
                 min(known_at)
             from holders
             left join pushed using (email)
+            left join profiled using (email)
             group by customer_id
-            having bool_or(kind is not null and not is_blocked) or bool_and(kind is not null)
+            having
+                is_erased
+                or bool_and(kind is not null)
+                or (
+                    bool_or(kind is not null and not is_blocked)
+                    and (not bool_or(kind is null and is_newest) or bool_or(kind is not null and is_newest is not null))
+                )
         """).fetchall()
     return {
         bytes.fromhex(customer): Withdrawal(customer, email, "erase" if erased else "unsubscribe", known_at)
         for customer, email, erased, known_at in rows
     }
+
+
+def _create_profiled(
+    connection: duckdb.DuckDBPyConnection, settings: Settings, home: Home, release: Release | None
+) -> None:
+    """Make `profiled`: addresses that destinations may have, and whether the newest release has them too.
+
+    Empty where a file can't be read: then every refusal counts.
+    """
+    import duckdb
+
+    connection.execute("create table profiled (email varchar, is_newest boolean)")
+    newest = release.number if release is not None else None
+    with Ledger(home, settings) as ledger:
+        numbers = ledger.bases() | ({newest} if newest is not None else set())
+    for number in sorted(numbers):
+        file = home.releases / f"{number:06}" / "profiles.parquet"
+        if not file.exists():
+            continue
+        try:
+            connection.execute(
+                f"insert into profiled select email, ? from read_parquet('{quoted(file)}')"
+                " where customer_id in (select customer_id from holders semi join pushed using (email))",
+                [number == newest],
+            )
+        except duckdb.Error as error:
+            _log.warning("profiles of release %d can't be read (%s): every refusal counts", number, type(error))
+            connection.execute("delete from profiled")
+            break
+    connection.execute(
+        "create or replace table profiled as select email, bool_or(is_newest) as is_newest from profiled group by email"
+    )
 
 
 def _create_holders(connection: duckdb.DuckDBPyConnection, home: Home, release: Release | None) -> None:

@@ -126,6 +126,29 @@ def test_customers_are_found_by_this_and_by_older_releases(
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("planned", [True, False], ids=["under the agreed address", "perhaps under the refused one"])
+def test_who_agreed_for_another_address_later_is_told_only_where_the_refused_one_may_be_there(
+    home: Home, settings: Settings, monkeypatch: pytest.MonkeyPatch, planned: bool
+) -> None:
+    stage = Stage(home, settings, KINDS["attributes by customer"])
+    refused, agreed, other = (
+        Person("ada@example.com", "aa"), Person("ada.new@example.com", "aa"), Person("bob@example.com", "bb"),
+    )  # fmt: skip
+    if not planned:
+        stage.release([refused, other])
+        stage.apply()
+    stage.refuse(refused.email, at=AS_OF + timedelta(days=1))
+    consent = {"contact_point": agreed.email, "channel": "email", "purpose": "marketing", "state": "confirmed"}
+    later = AS_OF + timedelta(days=2)
+    stage.deliver("crm", "consents", [{**consent, "captured_at": later.replace(tzinfo=None)}], later)
+    stage.release([agreed, other], as_of=AS_OF + timedelta(days=3), others=[(refused.email, "aa")])
+    if planned:
+        stage.apply()
+    push(stage, monkeypatch)
+    assert stage.data.people["aa"].state == ("subscribed" if planned else "unsubscribed")
+    assert stage.data.people["bb"].state == "subscribed"
+
+
 def test_erasure_deletes_whoever_is_there_even_if_unsubscribed_before(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
