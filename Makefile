@@ -22,7 +22,7 @@ help: ## List the targets
 
 install: $(INSTALLED) ## Make .venv with the pinned packages (the others do this by themselves)
 
-demo: $(INSTALLED) ## From a real retailer's orders to audiences in a sandbox email platform
+demo: $(INSTALLED) ## From a real retailer's orders to audiences in three sandbox email platforms
 	@$(BIN)/mailwright demo
 
 ui: $(INSTALLED) ## Open the Dagster UI

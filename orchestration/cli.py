@@ -128,6 +128,10 @@ def load(
             metavar="TABLE.NAME=COLUMN", help="Read a column of another name as the contract's; may be repeated."
         ),
     ] = None,
+    into_sample: Annotated[
+        bool,
+        typer.Option("--into-sample", help="Try something out: mix the files with the sample that the home holds."),
+    ] = False,
 ) -> None:
     """Deliver files of your own to the lake, as one hand-over.
 
@@ -159,6 +163,7 @@ def load(
         historical=historical,
         reporter=open_reporter(console),
         renames=parse_renames(rename or []),
+        into_sample=into_sample,
     )
     for table in report.tables:
         console.print(table.describe(), style="red" if table.error else None, highlight=False, soft_wrap=True)

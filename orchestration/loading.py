@@ -89,20 +89,22 @@ def load_files(
     historical: bool,
     reporter: Reporter,
     renames: Mapping[str, Mapping[str, str]] | None = None,
+    into_sample: bool = False,
 ) -> LoadReport:
     """Load one hand-over of one's own files.
 
     Args:
         renames: for each table, the contract's column by its name in the file.
+        into_sample: mix them with a sample, where the home holds one.
 
     Raises:
         HomeError: the home holds a sample.
         ContractError: there is no such table.
     """
-    if (home.root / SAMPLE_MARKER).exists():
+    if (home.root / SAMPLE_MARKER).exists() and not into_sample:
         raise HomeError(
             f"the home at {home.root} holds a sample: set MAILWRIGHT_HOME to a new folder and make a home there with"
-            " `mailwright init`, so that your data and the sample's don't mix"
+            " `mailwright init`, so that your data and the sample's don't mix. To try something out on the sample: --into-sample"
         )
     from ingestion import loader
 

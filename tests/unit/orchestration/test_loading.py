@@ -60,6 +60,19 @@ def test_own_data_are_not_loaded_into_a_sample(tmp_path: Path) -> None:
         )
 
 
+def test_own_data_are_mixed_with_a_sample_where_that_is_asked_for(tmp_path: Path) -> None:
+    settings = make_home(tmp_path / "home", sample="simulated", delivered=False)
+    home = Home.open(settings.home)
+    (tmp_path / "consents.csv").write_text(
+        "contact_point,channel,purpose,state,captured_at\nada@example.com,email,marketing,withdrawn,2026-01-01 10:00\n"
+    )
+    files = {"consents": [tmp_path / "consents.csv"]}
+    report = load_files(
+        settings, home, "crm", files, received_at=now(), historical=True, reporter=Reporter(), into_sample=True
+    )
+    assert [table.accepted for table in report.tables] == [1]
+
+
 def test_a_damaged_marker_is_named(tmp_path: Path) -> None:
     settings = make_home(tmp_path / "home", sample="simulated", delivered=True)
     (tmp_path / "home" / SAMPLE_MARKER).write_text("{")
