@@ -1,8 +1,8 @@
 """Emergency drops: the whole audience as files, written when a destination is down past its sync's deadline.
 
 So that a campaign can go out by import. A drop has the contacts with their mapped fields and tags, and beside them a
-suppression with everybody who must not be mailed; both expire. Here is also kept since when a destination is down: from
-the first apply that failed to the first that came through.
+suppression with everybody who must not be mailed; both expire. Here is also kept since when a destination is down, from
+the first apply that failed to the first that came through, and until when a sync that runs by itself tries again.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 AUDIENCE, SUPPRESSION = "audience", "suppression"
 # People go on withdrawing: who imports later takes a newer drop.
 _KEPT = timedelta(hours=24)
+_WRITING = timedelta(hours=1)
 
 
 class PastDeadlineError(DestinationError):
@@ -97,14 +98,19 @@ def write(settings: Settings, home: Home, sync: Sync, ledger: Ledger, target: st
     return Drop(place, audience.num_rows, suppression.num_rows, expires_at)
 
 
-def clear_expired(home: Home, now: datetime) -> int:
-    """Delete drops that have expired, and ones that were never finished; returns how many."""
-    gone = 0
+def clear_expired(home: Home, now: datetime) -> list[str]:
+    """Delete drops that have expired, and ones that were never finished; returns their names."""
+    gone = []
     for place in sorted(_folder(home).glob("*/")):
         manifest = drop_files.read_manifest(Folder(str(place)), AUDIENCE)
-        if manifest is None or manifest.expires_at is None or manifest.expires_at <= now:
+        if manifest is None:
+            # Another process may be writing it just now.
+            is_over = now.timestamp() - place.stat().st_mtime > _WRITING.total_seconds()
+        else:
+            is_over = manifest.expires_at is None or manifest.expires_at <= now
+        if is_over:
             shutil.rmtree(place)
-            gone += 1
+            gone.append(place.name)
     return gone
 
 
@@ -112,9 +118,14 @@ def note_down(home: Home, name: str, now: datetime) -> datetime:
     """Note that a sync's destination did not take a plan; returns since when that is so."""
     if (since := down_since(home, name)) is not None:
         return since
-    _folder(home).mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_atomically(_down_file(home, name), json.dumps({"since": now.astimezone(UTC).isoformat()}) + "\n")
+    _write_down(home, name, {"since": now})
     return now
+
+
+def note_retried(home: Home, name: str, until: datetime | None) -> None:
+    """Note until when a destination that is down is tried again; None: not any more."""
+    if (since := down_since(home, name)) is not None:
+        _write_down(home, name, {"since": since} | ({"retried_until": until} if until is not None else {}))
 
 
 def note_up(home: Home, name: str) -> None:
@@ -124,10 +135,27 @@ def note_up(home: Home, name: str) -> None:
 
 def down_since(home: Home, name: str) -> datetime | None:
     """Since when a sync's destination takes no plan; None where it does."""
+    return _read_down(home, name).get("since")
+
+
+def is_retried(home: Home, name: str, now: datetime) -> bool:
+    """Whether a sync's destination is down and to be tried again."""
+    until = _read_down(home, name).get("retried_until")
+    return until is not None and now < until
+
+
+def _read_down(home: Home, name: str) -> dict[str, datetime]:
     try:
-        return datetime.fromisoformat(json.loads(_down_file(home, name).read_text(encoding="utf-8"))["since"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+        said: dict[str, str] = json.loads(_down_file(home, name).read_text(encoding="utf-8"))
+        return {what: datetime.fromisoformat(moment) for what, moment in said.items()}
+    except (FileNotFoundError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def _write_down(home: Home, name: str, moments: dict[str, datetime]) -> None:
+    _folder(home).mkdir(mode=0o700, parents=True, exist_ok=True)
+    said = {what: moment.astimezone(UTC).isoformat() for what, moment in moments.items()}
+    write_atomically(_down_file(home, name), json.dumps(said) + "\n")
 
 
 def _audience(connection: duckdb.DuckDBPyConnection, sync: Sync, should: desired.Desired) -> pa.Table:

@@ -236,6 +236,17 @@ class Ledger:
         with self._reading() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
+    def is_done(self, target: str, plan_hash: str) -> bool:
+        """Whether a plan was carried out to its end."""
+        query = (
+            select(runs.c.run_id)
+            .join_from(runs, destinations, runs.c.destination_id == destinations.c.destination_id)
+            .where(destinations.c.target == target, runs.c.plan_hash == plan_hash, runs.c.outcome == "done")
+            .limit(1)
+        )
+        with self._reading() as connection:
+            return connection.execute(query).first() is not None
+
     def newest_letters(self, target: str, limit: int = 100) -> list[dict[str, Any]]:
         """The newest dead letters first, standing or not, each as its row."""
         c = dead_letters.c
@@ -257,7 +268,7 @@ class Ledger:
         """Have the destination alone; `holder` says to others what is at work. One lease of a name at a time.
 
         Raises:
-            PlanError: another process has it; names it.
+            AtWorkError: another process has it; names it.
         """
         lease = Lease(self._writer, target, holder)
         with _as_ledger_error():

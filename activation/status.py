@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from activation import destinations, plan, releases, sync
+from activation import destinations, drops, plan, releases, sync
 from activation.ledger import Ledger
 from core.errors import MailwrightError, PlanError
 from core.home import Home
@@ -27,6 +27,7 @@ class DestinationStatus:
         rejects: rows that it refused and has not taken since.
         waiting: changes of the newest kept plan, where that is not carried out.
         breakers: names of those that stop it.
+        down_since: since when it takes no plan, aware; None where it does.
         problem: why nothing can be said of it.
     """
 
@@ -39,6 +40,7 @@ class DestinationStatus:
     rejects: int = 0
     waiting: int = 0
     breakers: tuple[str, ...] = ()
+    down_since: datetime | None = None
     problem: str | None = None
 
 
@@ -72,6 +74,7 @@ def _status(settings: Settings, home: Home, ledger: Ledger, name: str) -> Destin
     counts = ledger.counts(target)
     runs = ledger.last_runs(1, target)
     waiting, breakers = _kept(home, name, ledger, target)
+    down = drops.down_since(home, name)
     behind = None
     if standing.release is not None:
         behind = sum(number > standing.release for number in releases.numbers(home))
@@ -85,6 +88,7 @@ def _status(settings: Settings, home: Home, ledger: Ledger, name: str) -> Destin
         counts["dead letters"],
         waiting,
         breakers,
+        down,
         problem,
     )
 
@@ -95,7 +99,6 @@ def _run(row: dict[str, Any]) -> tuple[str, str, datetime | None]:
 
 def _kept(home: Home, name: str, ledger: Ledger, target: str) -> tuple[int, tuple[str, ...]]:
     made = plan.read(home, name)
-    done = any(run["plan_hash"] == made.hash and run["outcome"] == "done" for run in ledger.last_runs(10, target))
-    if done or made.is_empty or made.target != target:
+    if made.is_empty or made.target != target or ledger.is_done(target, made.hash):
         return 0, ()
     return made.operations, tuple(tripped.name for tripped in made.tripped)

@@ -165,6 +165,11 @@ class Home:
         return self.root / "published"
 
     @property
+    def alerts(self) -> Path:
+        """What went wrong and came right again, and who was told."""
+        return self.root / "alerts.json"
+
+    @property
     def models(self) -> Path:
         return self.root / "models"
 

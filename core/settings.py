@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from core.errors import SettingsError
@@ -41,6 +41,15 @@ class Settings(BaseSettings):
     releases_kept: int = Field(90, ge=2, description="How many of the newest releases are kept, for going back to")
 
     mlflow_uri: str | None = Field(None, description="MLflow server; without one, models are kept in the home")
+
+    alert_to: str = Field("", description="Addresses that get alerts by mail, with commas between them")
+    alert_from: str = Field("", description="Address that alerts come from")
+    alert_smtp_url: SecretStr | None = Field(
+        None, description="smtp://user:password@host:587 (STARTTLS) or smtps://...:465 of the server that sends alerts"
+    )
+    alert_webhook: SecretStr | None = Field(
+        None, description="https://... that takes alerts as JSON with a text, as Slack's incoming webhooks do"
+    )
 
     sandbox: bool = Field(False, description="Send to the sandbox whatever keys are set")
     sandbox_port: int = Field(8025, ge=1, le=65535, description="Loopback port of the sandbox")
@@ -75,6 +84,26 @@ class Settings(BaseSettings):
     def _postgresql(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and not re.match(r"postgres(ql)?(\+psycopg)?://", value.get_secret_value()):
             raise ValueError("must be an address such as postgresql://user:password@host/database")
+        return value
+
+    @field_validator("alert_smtp_url")
+    @classmethod
+    def _mail_server(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if value is None:
+            return None
+        if not re.fullmatch(
+            r"smtps?://([^\s/@]+@)?(\[[0-9a-fA-F:]+\]|[^\s/@:\[\]]+)(:\d{1,5})?/?", value.get_secret_value()
+        ):
+            raise ValueError("must be an address such as smtp://user:password@host:587, other characters as %XX")
+        if not (info.data.get("alert_to") and info.data.get("alert_from")):
+            raise ValueError(f"needs {PREFIX}ALERT_TO and {PREFIX}ALERT_FROM too")
+        return value
+
+    @field_validator("alert_webhook")
+    @classmethod
+    def _web_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.match(r"https?://[^\s/]+", value.get_secret_value()):
+            raise ValueError("must be an address such as https://hooks.example.com/services/...")
         return value
 
     @cached_property

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from core.errors import MailwrightError
-from orchestration.commands import activate, identity, models, quality, quarantine, releases, segments
+from orchestration.commands import activate, alerts, identity, models, quality, quarantine, releases, segments
 from orchestration.terminal import open_console, open_reporter, open_settings
 
 app = typer.Typer(
@@ -33,6 +33,7 @@ app.add_typer(fits_app, name="fits", rich_help_panel="Run")
 app.add_typer(models.app, name="models", rich_help_panel="Run")
 app.add_typer(segments.app, name="segments", rich_help_panel="Run")
 app.command(rich_help_panel="Look")(quality.quality)
+app.add_typer(alerts.app, name="alerts", rich_help_panel="Look")
 app.add_typer(releases.app, name="releases", rich_help_panel="Activate")
 app.command(rich_help_panel="Activate")(activate.plan)
 app.command(rich_help_panel="Activate")(activate.apply)
@@ -226,7 +227,7 @@ def fits_refit() -> None:
 
 @app.command(rich_help_panel="Look")
 def status() -> None:
-    """What is in the home: deliveries, the last refresh, segments, release, destinations, sandbox.
+    """What is in the home: alerts, deliveries, the last refresh, segments, release, destinations, sandbox.
 
     Reads published marts and releases, never the warehouse, so it works at any time.
     """

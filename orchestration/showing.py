@@ -122,6 +122,7 @@ def show_status(console: Console, settings: Settings, home: Home) -> None:
             "as of": local_date(home) if home.as_of else "follows the clock",
         },
     )
+    show_alerts(console, home)
     stock = read_stock(home)
     rows = [
         (
@@ -130,7 +131,7 @@ def show_status(console: Console, settings: Settings, home: Home) -> None:
             said.rows_accepted,
             said.rows_superseded,
             said.rows_rejected,
-            _local(said.last_received_at, home),
+            local(said.last_received_at, home),
         )
         for said in stock.tables.values()
         if said.deliveries
@@ -147,8 +148,8 @@ def show_status(console: Console, settings: Settings, home: Home) -> None:
         console.print("\nNot refreshed yet: mailwright refresh")
     else:
         said = {
-            "as of": _local(publication.as_of, home),
-            "finished": _local(publication.finished_at, home),
+            "as of": local(publication.as_of, home),
+            "finished": local(publication.finished_at, home),
             **publication.facts,
             "published tables": len(publication.tables),
         }
@@ -166,6 +167,19 @@ def show_status(console: Console, settings: Settings, home: Home) -> None:
     show_destinations(console, settings, home)
 
 
+def show_alerts(console: Console, home: Home) -> None:
+    """What is wrong now, in red."""
+    from orchestration.alerts import standing
+
+    found = standing(home)
+    console.print(f"\n[bold]Alerts[/bold]{'' if found else ': none'}")
+    for change in found:
+        said = f"  {change.condition}, since {local(change.at, home)}: {change.words}"
+        if change.untold:
+            said += f" (not delivered by {', '.join(change.untold)})"
+        console.print(said, style="red", highlight=False, soft_wrap=True, markup=False)
+
+
 def show_destinations(console: Console, settings: Settings, home: Home) -> None:
     """How each destination stands: lag, last run, rejects, breakers."""
     from activation.status import statuses
@@ -180,7 +194,7 @@ def show_destinations(console: Console, settings: Settings, home: Home) -> None:
             one.goes_to,
             "none yet" if one.release is None else f"{one.release}{f', {one.behind} behind' if one.behind else ''}",
             one.contacts,
-            f"{one.run[0]} {one.run[1]}, {_local(one.run[2], home)}" if one.run else "never",
+            f"{one.run[0]} {one.run[1]}, {local(one.run[2], home)}" if one.run else "never",
             one.rejects,
             one.waiting,
             ", ".join(one.breakers) or "none",
@@ -190,6 +204,10 @@ def show_destinations(console: Console, settings: Settings, home: Home) -> None:
     header = ("destination", "goes to", "release", "contacts", "last run", "refused", "changes waiting", "breakers")
     table(console, header, rows, "Destinations")
     for one in found:
+        if one.down_since is not None:
+            console.print(
+                f"  {one.name}: takes nothing since {local(one.down_since, home)}", style="red", highlight=False
+            )
         if one.problem:
             console.print(f"  {one.name}: {one.problem}", style="red", highlight=False, soft_wrap=True, markup=False)
 
@@ -216,7 +234,7 @@ def sandbox_contents(home: Home) -> dict[str, str]:
 
 def local_date(home: Home) -> str:
     """The home's natural as_of, for people."""
-    return _local(home.as_of, home) if home.as_of else "now"
+    return local(home.as_of, home) if home.as_of else "now"
 
 
 def _span(span: timedelta | None) -> str:
@@ -225,7 +243,8 @@ def _span(span: timedelta | None) -> str:
     return str(timedelta(seconds=round(span.total_seconds())))
 
 
-def _local(moment: Any, home: Home) -> str:
+def local(moment: Any, home: Home) -> str:
+    """An instant, naive UTC or aware, in business time."""
     from datetime import UTC
 
     if moment is None:

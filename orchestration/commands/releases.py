@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from activation.comparison import Comparison, SegmentChange
-    from core.home import Home
 
 app = typer.Typer(help="Releases: what was frozen, how two differ, and ending a rollback.", no_args_is_help=True)
 
@@ -24,7 +23,7 @@ def list_() -> None:
     """Every release that is kept, the newest last."""
     from activation import releases
     from core.home import open_home
-    from orchestration.showing import table
+    from orchestration.showing import local, table
 
     home = open_home(open_settings())
     console = open_console()
@@ -42,7 +41,7 @@ def list_() -> None:
         notes += [f"{stale} segments kept from before"] if stale else []
         rows.append((
             number,
-            _local(release.as_of, home),
+            local(release.as_of, home),
             release.counts["profiles"],
             release.counts["memberships"],
             len(release.states),
@@ -61,7 +60,7 @@ def show(number: NumberArgument) -> None:
     from activation import releases
     from core.errors import ReleaseError
     from core.home import open_home
-    from orchestration.showing import pairs, table
+    from orchestration.showing import local, pairs, table
 
     home = open_home(open_settings())
     console = open_console()
@@ -74,10 +73,10 @@ def show(number: NumberArgument) -> None:
     held = releases.hold(home)
     said: dict[str, Any] = {
         "release": f"{number}{', held' if held is not None and held.release == number else ''}",
-        "as of": _local(release.as_of, home),
+        "as of": local(release.as_of, home),
     }
     if release.confirmed_at is not None:
-        said["found the same as of"] = _local(release.confirmed_at, home)
+        said["found the same as of"] = local(release.confirmed_at, home)
     if release.reverts_to is not None:
         said["reverts to"] = release.reverts_to
     said |= {
@@ -95,7 +94,7 @@ def show(number: NumberArgument) -> None:
             name,
             found.members,
             "fresh" if found.fresh else "kept from before",
-            _local(found.as_of, home) if found.as_of else "never",
+            local(found.as_of, home) if found.as_of else "never",
         )
         for name, found in release.states.items()
     ]
@@ -195,9 +194,3 @@ def _segment_row(segment: SegmentChange) -> tuple[Any, ...]:
     before = "-" if segment.before is None else segment.before
     after = "-" if segment.after is None else segment.after
     return (segment.segment, before, after, segment.entered, segment.left, causes)
-
-
-def _local(moment: Any, home: Home) -> str:
-    from zoneinfo import ZoneInfo
-
-    return str(moment.astimezone(ZoneInfo(home.timezone)).strftime("%Y-%m-%d %H:%M"))

@@ -452,7 +452,8 @@ def test_down_past_the_deadline_the_audience_is_written_as_files(simple: Stage) 
     # It comes back: the plan is kept and completes.
     assert simple.apply(made).upserted == 4
     assert drops.down_since(simple.home, "memory") is None
-    assert drops.clear_expired(simple.home, manifest.expires_at) == 1
+    assert drops.clear_expired(simple.home, manifest.expires_at - timedelta(seconds=1)) == []
+    assert drops.clear_expired(simple.home, manifest.expires_at) == [place.name]
     assert not place.exists()
 
 
