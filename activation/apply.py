@@ -44,6 +44,10 @@ _PHASES = (1, 2, 3, 4, 5)
 _AT_ONCE = 10_000
 
 
+class TrippedError(PlanError):
+    """A breaker stops a plan. Recovery: look at it, then override by name or correct the cause and plan again."""
+
+
 @dataclass
 class ApplyReport:
     """What applying a plan did.
@@ -143,7 +147,8 @@ def apply(
         now: the wall clock: of the plan's expiry, of the ledger's records, and of how long a destination is down.
 
     Raises:
-        PlanError: the plan has expired, a breaker stops it, the release or the ledger has moved since it was made, it was
+        TrippedError: a breaker stops it.
+        PlanError: the plan has expired, the release or the ledger has moved since it was made, it was
             made for another account, or another apply is at work.
         ReleaseError: the release is not as it was frozen.
         DestinationError: the platform can't be reached, refuses us or too many rows; what was acknowledged stays so, apply
@@ -160,6 +165,7 @@ def apply(
         with Ledger(home, settings) as ledger, ledger.lease(target.target, f"apply of plan {plan.hash}"):
             ledger.standing(target.target)
             if plan.is_empty:
+                drops.note_up(home, document.name)  # nothing waits for it any more
                 return ApplyReport(plan)
             overrides = [f"{name} by {by}" if by else name for name in sorted(override)]
             run = _Run(settings, home, plan, document, target, ledger, retry, frozenset(override), now)
@@ -217,6 +223,7 @@ class _Run:
             outcome = "done"
         except StoppedError:
             outcome = "stopped by the breaker rejects"
+            drops.note_up(self._home, self._sync.name)  # it answers
             raise
         except DestinationError as error:
             outcome = "stopped by the platform"
@@ -463,7 +470,7 @@ def _refuse_tripped(home: Home, plan: Plan, override: Collection[str]) -> None:
         tripped["gate"] = "the last refresh did not come through its checks"
     if stopping := {name: words for name, words in tripped.items() if name not in override}:
         said = "; ".join(f"{name}: {words}" for name, words in stopping.items())
-        raise PlanError(
+        raise TrippedError(
             f"the plan is implausible and was not applied ({said}). Look at it; where it is right all the same, apply with"
             f" {' '.join(f'--override {name}' for name in stopping)}"
         )

@@ -26,6 +26,10 @@ SECONDS = 120.0
 _HEARTBEAT = SECONDS / 6
 
 
+class AtWorkError(PlanError):
+    """Another process is at work on a destination. Recovery: wait for its end."""
+
+
 class Lease:
     """One lease, held from `take` to `give_back`.
 
@@ -48,7 +52,7 @@ class Lease:
         """Take the lease and keep it renewed.
 
         Raises:
-            PlanError: another process holds it; says which.
+            AtWorkError: another process holds it; says which.
         """
         pid = os.getpid()
         with self._engine.begin() as connection:
@@ -57,7 +61,7 @@ class Lease:
                 dead = held.host == host() and not is_running(held.pid, held.process_started)
                 if held.expires_at > self._now() and not dead:
                     where = "" if held.host == host() else f" on {held.host.partition('/')[0]}"
-                    raise PlanError(
+                    raise AtWorkError(
                         f"{self.name}: {held.holder} is at work (process {held.pid}{where}); it ends by itself, or its"
                         f" lease does {max(0, round(held.expires_at - self._now()))} s from now"
                     )

@@ -24,6 +24,7 @@ from activation.connector import Connector, Contact, key_of, platform_named
 from activation.consent import PUSHED, Gate, Refusals, refusals
 from activation.engine import Engine, Operation, in_batches
 from activation.http import RetryPolicy
+from activation.leases import AtWorkError
 from activation.ledger import Ledger, State
 from activation.platform import Key
 from activation.releases import Release, quoted
@@ -80,6 +81,7 @@ class SuppressReport:
         p50, p95: how long after their delivery those of this run were acknowledged; None where there were none.
         overdue: pending for more than 24 hours: somebody has to look at these.
         error: why not everything was done.
+        is_busy: it was not done as another run is at it.
     """
 
     name: str
@@ -92,6 +94,7 @@ class SuppressReport:
     p95: timedelta | None = None
     overdue: list[Overdue] = field(default_factory=list)
     error: str | None = None
+    is_busy: bool = False
 
     def summary(self) -> dict[str, str | int]:
         """Label to value, for people."""
@@ -152,6 +155,7 @@ def suppress(
                 job.run(report)
         except MailwrightError as error:
             report.error = str(error)
+            report.is_busy = isinstance(error, AtWorkError)
         return report
 
     # One destination's patience is no other's delay.

@@ -98,6 +98,12 @@ class Sync(_Document):
             raise ValueError(f"fields: two columns would become {', '.join(doubled)}")
         return self
 
+    @model_validator(mode="after")
+    def _tried_until_the_deadline(self) -> Sync:
+        if self.deadline > self.expires:
+            raise ValueError("deadline: must not be longer than expires, as an expired plan is not tried again")
+        return self
+
     @property
     def connector(self) -> type[Connector]:
         return platform_named(self.platform)

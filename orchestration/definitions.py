@@ -12,7 +12,7 @@ import dagster as dg
 
 from core.home import Home, open_home
 from core.settings import Settings, load_settings
-from orchestration import assets, checks, jobs, sync_assets
+from orchestration import assets, checks, housekeeping, jobs, sync_assets
 from orchestration.dbt import DbtRunner, read_manifest
 from orchestration.runs import prepare_dagster_home, sole_run
 from orchestration.workshop import PATIENCE_SECONDS, Workshop
@@ -43,7 +43,7 @@ def build_definitions(settings: Settings, home: Home, workshop: Workshop | None 
         }
     )
     syncs = sync_assets.documents(settings)
-    refresh, sync_jobs = jobs.refresh_job(), sync_assets.jobs(syncs)
+    refresh, sync_jobs = jobs.refresh_job(settings, home), sync_assets.jobs(syncs)
     return dg.Definitions(
         assets=[
             *assets.lake_assets(),
@@ -57,14 +57,25 @@ def build_definitions(settings: Settings, home: Home, workshop: Workshop | None 
             *assets.publishing_assets(manifest, marts),
         ],
         asset_checks=[checks.lake_checks()],
-        jobs=[refresh, jobs.retrain_job(), *sync_jobs, sync_assets.suppress_job(settings, home)],
+        jobs=[
+            refresh,
+            jobs.retrain_job(),
+            *sync_jobs,
+            sync_assets.suppress_job(settings, home),
+            housekeeping.job(home),
+        ],
         schedules=[
             jobs.daily(home, jobs.spine_time_of_day(dbt.project_dir)),
             jobs.weekly(home),
             *sync_assets.schedules(home, syncs),
             sync_assets.every_five_minutes(),
+            housekeeping.nightly(home),
         ],
-        sensors=[jobs.on_delivery(home), *sync_assets.after_refresh(syncs, refresh, sync_jobs)],
+        sensors=[
+            jobs.on_delivery(home),
+            *sync_assets.after_refresh(syncs, refresh, sync_jobs),
+            *sync_assets.retries(home, syncs, sync_jobs),
+        ],
         executor=dg.in_process_executor,
         resources={"workshop": _given(workshop) if workshop is not None else _own(settings, home)},
     )

@@ -10,7 +10,8 @@ import dagster as dg
 
 from core.errors import MailwrightError
 from core.home import Home
-from orchestration import refresh
+from core.settings import Settings
+from orchestration import refresh, watching
 from orchestration.assets import MODELS
 from orchestration.runs import WAREHOUSE_RUN
 from segments.definitions import PROJECT_FILE, variables
@@ -19,14 +20,21 @@ JOB = "refresh"
 RETRAIN = "retrain"
 
 
-def refresh_job() -> dg.UnresolvedAssetJobDefinition:
+def refresh_job(settings: Settings, home: Home) -> dg.UnresolvedAssetJobDefinition:
     """Everything from the lake to published marts and plans. Carrying a plan out is a decision of its own."""
+
+    @dg.failure_hook(name="note_failed_refresh", required_resource_keys={"workshop"})
+    def note_failure(context: dg.HookContext) -> None:
+        said = context.resources.workshop.failure or f"step {context.op.name} ({type(context.op_exception).__name__})"
+        watching.note_refresh(settings, home, f"{said}. The whole story is in `mailwright ui`")
+
     return dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.all(),
         description="From the lake to published marts and plans of what to sync. Sends nothing.",
         tags=WAREHOUSE_RUN,
         executor_def=dg.in_process_executor,
+        hooks={note_failure},
     )
 
 

@@ -21,6 +21,7 @@ from core.errors import RefreshError
 from core.home import Home
 from core.settings import Settings
 from core.warehouse import warehouse
+from orchestration import watching
 from orchestration.progress import Tick
 from orchestration.workshop import PATIENCE_SECONDS, Tally
 
@@ -299,6 +300,7 @@ def publish_marts(
     facts["rejected_rows"] = str(sum(table.rows_rejected for table in read_stock(home).tables.values()))
     publication = publish(settings, home, manifest, as_of=as_of, finished_at=now, facts=facts, progress=progress)
     gate.passed(home, datetime.now(UTC))
+    watching.note_refresh(settings, home)
     return publication
 
 

@@ -12,6 +12,7 @@ from core.clock import resolve_as_of
 from core.errors import RefreshError
 from core.home import Home
 from core.settings import Settings
+from orchestration import watching
 from orchestration.progress import Reporter
 from orchestration.runs import clear_stale, dagster_instance, sole_run
 from orchestration.workshop import Tally, Workshop
@@ -45,7 +46,11 @@ def run_refresh(settings: Settings, home: Home, *, as_of: str | None, reporter: 
             from orchestration.definitions import build_definitions
             from orchestration.jobs import JOB
 
-            job = build_definitions(settings, home, workshop).resolve_job_def(JOB)
+            try:
+                job = build_definitions(settings, home, workshop).resolve_job_def(JOB)
+            except RefreshError as error:
+                watching.note_refresh(settings, home, str(error))
+                raise
         with dagster_instance(home) as instance:
             for dead in clear_stale(instance, home, datetime.now(UTC)):
                 reporter.note(f"run {dead[:8]} was killed before it was done; it is marked as failed")
@@ -59,7 +64,9 @@ def run_refresh(settings: Settings, home: Home, *, as_of: str | None, reporter: 
                 run_id=run_id,
             )
         if not result.success:
-            raise workshop.failure or RefreshError(_what_failed(result))
+            failure = workshop.failure or RefreshError(_what_failed(result))
+            watching.note_refresh(settings, home, str(failure))
+            raise failure
     return workshop.tally
 
 

@@ -5,6 +5,7 @@ and none of them waits for the warehouse, which no sync opens.
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
 SUPPRESS = "suppress"
 AFTER_REFRESH = "after_refresh"
 MANUAL = "manual"
+RETRY_SECONDS = 15 * 60
+UNFINISHED = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
 def key_of(name: str) -> dg.AssetKey:
@@ -85,23 +94,23 @@ def _asset(
         if not carry_out and not plan.was_planned(home, sync.name):
             context.log.info(f"never planned: its first plan is made by hand, mailwright plan {sync.name}")
             return
+        if carry_out:
+            try:
+                made, report = syncing.run_sync(settings, home, sync.name, reporter=reporter)
+            except MailwrightError as error:
+                raise dg.Failure(description=str(error), allow_retries=False) from error
+            yield dg.MaterializeResult(metadata=plan_metadata(made) | report.summary())
+            return
         try:
             made = syncing.plan_sync(settings, home, sync.name, reporter=reporter)
-            metadata = plan_metadata(made)
-            if carry_out:
-                metadata |= syncing.apply_sync(settings, home, sync.name, plan_hash=made.hash).summary()
         except Exception as error:
-            if carry_out:
-                if isinstance(error, MailwrightError):
-                    raise dg.Failure(description=str(error), allow_retries=False) from error
-                raise
             # A destination that can't be planned, for whatever reason, holds up neither the refresh nor the others.
             context.log.exception(f"{sync.name} was not planned")
             reporter.note(f"{sync.name} was not planned: {error}")
             return
         if workshop is not None:
             workshop.tally.facts.setdefault("plans", {})[sync.name] = made
-        yield dg.MaterializeResult(metadata=metadata)
+        yield dg.MaterializeResult(metadata=plan_metadata(made))
 
     return synced
 
@@ -169,6 +178,32 @@ def after_refresh(
             yield dg.RunRequest(run_key=f"{context.dagster_run.run_id}-{name}", job_name=job_of(name))
 
     return [sync_after_refresh]
+
+
+def retries(
+    home: Home, syncs: "Sequence[Sync]", sync_jobs: "Sequence[UnresolvedAssetJobDefinition]"
+) -> list[dg.SensorDefinition]:
+    """Starts a sync again that failed by itself as its destination is down. On from the start, as only such are."""
+    if not syncs:
+        return []
+
+    @dg.sensor(
+        name="retry_syncs",
+        jobs=sync_jobs,
+        minimum_interval_seconds=RETRY_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Carries out again what failed as its destination is down, every 15 minutes until its plan expires.",
+    )
+    def retry_syncs(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+        waiting = syncing.waiting_for_destinations(home, [sync.name for sync in syncs], datetime.now(UTC))
+        at_work = {run.job_name for run in context.instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))}
+        wanted = [name for name in waiting if job_of(name) not in at_work]
+        if not wanted:
+            yield dg.SkipReason("no destination is down that a sync waits for")
+        for name in wanted:
+            yield dg.RunRequest(job_name=job_of(name))
+
+    return [retry_syncs]
 
 
 def suppress_job(settings: Settings, home: Home) -> dg.JobDefinition:

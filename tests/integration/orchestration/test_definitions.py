@@ -21,7 +21,7 @@ from expectations.suites import catalogue
 from ml.models import models
 from ml.scores import TABLES
 from ml.verbs import checks_of
-from orchestration import assets, sync_assets
+from orchestration import assets, housekeeping, sync_assets
 from orchestration.checks import suite_key
 from orchestration.dbt import STAGES, DbtRunner, read_manifest
 from orchestration.definitions import build_definitions
@@ -213,6 +213,24 @@ def test_withdrawals_are_pushed_every_five_minutes_from_the_start_and_wait_for_n
     assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
     assert WAREHOUSE_RUN.items() <= definitions.resolve_job_def(JOB).tags.items()
     assert not WAREHOUSE_RUN.keys() & definitions.resolve_job_def(sync_assets.SUPPRESS).tags.keys()
+
+
+def test_housekeeping_is_done_every_night_from_the_start(definitions: dg.Definitions) -> None:
+    schedule = definitions.resolve_schedule_def("nightly_housekeeping")
+    assert (schedule.job_name, schedule.execution_timezone) == (housekeeping.JOB, "Europe/London")
+    assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
+    assert not WAREHOUSE_RUN.keys() & definitions.resolve_job_def(housekeeping.JOB).tags.keys()
+
+
+def test_syncs_are_tried_again_every_15_minutes_from_the_start(definitions: dg.Definitions) -> None:
+    sensor = definitions.get_repository_def().get_sensor_def("retry_syncs")
+    assert sensor.minimum_interval_seconds == 900
+    assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
+    assert {job.name for job in sensor.jobs} == {f"sync_{name}" for name in sync.names()}
+
+
+def test_a_failed_step_of_a_refresh_is_noted(definitions: dg.Definitions) -> None:
+    assert {hook.name for hook in definitions.resolve_job_def(JOB).hook_defs} == {"note_failed_refresh"}
 
 
 def test_every_suite_is_a_check_and_blocks_if_one_of_its_rules_does(graph: Any) -> None:
