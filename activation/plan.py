@@ -86,7 +86,8 @@ class Plan:
         updates_by_field: contacts whose field changes, by field.
         tag_adds, tag_removes: contacts by tag.
         automations: contacts for whom an automation starts, by segment.
-        leavers: contacts at the destination that are no longer in the audience and lose something by this plan.
+        leavers: contacts at the destination that are no longer in the audience: those of the release that it stands at,
+            and all others who lose something by this plan.
         unsubscribes, erasures: of them, those who refused, to be told to the platform.
         rekeys: contacts that go by another key from now on. Each is among the updates too.
         blocked: by segment that is stale, what its members are of, and how many changes of its tag are left out.
@@ -325,20 +326,21 @@ def _make(
             connection.execute(f"create view {table} as from read_parquet('{releases.quoted(release.file(table))}')")
         should = desired.create(connection, release, sync)
         silent = why_silent(standing, release, full)
+        base = _base(home, ledger, account.target)
         made = changes.create(
             connection,
             ledger,
             account.target,
             home,
             release,
-            _base(home, ledger, account.target),
+            base,
             sync,
             should,
             silent=silent is not None,
             full=full,
             retry_rejected=retry_rejected,
         )
-        plan = _describe(connection, home, sync, release, account, standing, should, made, silent, now)
+        plan = _describe(connection, home, sync, release, account, standing, should, made, silent, base, now)
         _write(plan, connection)
         if not plan.is_empty:
             personal = samples.personal_columns(settings.project_dir / "dbt_project")
@@ -384,6 +386,7 @@ def _describe(
     should: Desired,
     made: Changes,
     silent: str | None,
+    base: Release | None,
     now: datetime,
 ) -> Plan:
     platform = account.platform
@@ -392,14 +395,7 @@ def _describe(
     starts = {sync.start_tag_of(segment): segment for segment in sync.automations}
     calls = _calls(connection, platform, actions)
     valid = should.funnel[-1][1]
-    leavers = one(
-        connection,
-        """
-        select count(distinct key) from operations
-        where action in ('unsubscribe', 'erase', 'leave', 'archive')
-            or (action = 'tag_remove' and unhex(key) not in (select key from desired where key is not null))
-        """,
-    )
+    leavers = _leavers(connection, sync, base)
     written = one(connection, "select count(*) from contacts")
     plan_hash = _hash(connection, sync, release, account, standing)
     return Plan(
@@ -455,6 +451,21 @@ def _describe(
         fields=list(should.fields),
         path=home.plans / f"{sync.name}-{plan_hash}.parquet",
     )
+
+
+def _leavers(connection: duckdb.DuckDBPyConnection, sync: Sync, base: Release | None) -> int:
+    """How many leave the audience. Who left it by an earlier plan and kept nothing of ours does not leave again."""
+    losing = """
+        select unhex(key) as key from operations
+        where action in ('unsubscribe', 'erase', 'leave', 'archive')
+            or (action = 'tag_remove' and unhex(key) not in (select key from desired where key is not null))
+    """
+    gone = f"select key from compared where not is_desired and state = {int(State.SYNCED)}"
+    leaving = f"select distinct key from ({losing})"
+    if base is not None and one(connection, f"select count(*) from ({gone} except ({losing}))"):
+        profiles = f"read_parquet('{releases.quoted(base.file('profiles'))}')"
+        leaving += f" union ({gone} intersect select {desired.binary_key(sync)} from {profiles})"
+    return one(connection, f"select count(*) from ({leaving})")
 
 
 def _numbers(

@@ -319,6 +319,19 @@ def test_a_full_plan_writes_everything_and_starts_nothing(desk: Desk) -> None:
 # Memberships.
 
 
+def test_who_had_no_tag_leaves_the_audience_once_too(desk: Desk) -> None:
+    persons = people(4)
+    persons[3].segments = ()
+    desk.release(persons)
+    desk.carry_out()
+    desk.release(persons[:2])
+    made = desk.plan()
+    assert (made.leavers, made.unchanged, sum(made.tag_removes.values())) == (2, 2, 1)
+    desk.carry_out()
+    desk.release(persons[:1])
+    assert desk.plan().leavers == 1
+
+
 def test_leaving_a_segment_and_the_audience_takes_our_tags(desk: Desk) -> None:
     persons = people(4)
     desk.release(persons)
