@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, Literal
 
-from activation.http import Api, Observer, RetryPolicy
+from activation.http import Api, Observer, RetryPolicy, without_addresses
 from activation.platform import FieldType, Key, Platform
 from core.errors import PlanError
 from core.home import Home
@@ -38,7 +38,7 @@ class Field:
     type: FieldType
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Contact:
     """One contact in a call.
 
@@ -270,9 +270,6 @@ def platform_named(name: str) -> type[Connector]:
     return platforms()[name]
 
 
-_ADDRESS = re.compile(r"[^\s\"'<>(),;:]+@[^\s\"'<>(),;:]+")
-
-
 def redact(words: str, contact: Contact | None = None) -> str:
     """Take addresses, and the values that were sent for `contact`, out of a platform's words."""
     if contact is not None:
@@ -281,4 +278,4 @@ def redact(words: str, contact: Contact | None = None) -> str:
                 words = words.replace(value, f"<{name}>")
         if contact.email:
             words = re.sub(re.escape(contact.email), "<address>", words, flags=re.IGNORECASE)
-    return _ADDRESS.sub("<address>", words)[:500]
+    return without_addresses(words)[:500]

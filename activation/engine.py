@@ -57,7 +57,7 @@ _STATES = {
     "archive": State.ARCHIVED,
 }
 # Answers wait so long, or until there are so many rows, and are then written in one transaction.
-_GROUP_ROWS = 2_000
+_GROUP_ROWS = 5_000
 _GROUP_SECONDS = 0.25
 # How often rows that an answer leaves out are sent again in the same run.
 _RESENDS = 2
@@ -237,7 +237,12 @@ class Engine:
         target, tally, at = self._connector.target, self.tally, self._now()
         letters = [
             DeadLetter(
-                _key(row), row.action, row.tag, row.content_hash, refused.code[:100], redact(refused.words, row.contact)
+                _key(row),
+                row.action,
+                row.tag,
+                row.content_hash,
+                redact(refused.code, row.contact)[:100],
+                redact(refused.words, row.contact),
             )
             for row, refused in sent.rejected
         ]
@@ -388,27 +393,26 @@ def in_batches(rows: Iterable[Operation], connector: Connector) -> Iterator[list
 
     A tag's additions and removals share a call, each up to the limit, and are expected one after the other by slot.
     """
-    platform = connector.platform
+    limits = {kind: connector.platform.limit(name) for kind, name in LIMITS.items()}
     batch: list[Operation] = []
-    counts: Counter[str] = Counter()
+    counts: dict[str, int] = {}
     size = 0
     for row in rows:
         kind = KINDS[row.action]
-        limit = platform.limit(LIMITS[kind])
-        weight = _weight(row)
+        limit = limits[kind]
+        weight = _weight(row) if limit.body_bytes is not None else 0
         direction = row.action if kind == "tag" else kind
-        first = batch[0] if batch else row
         if batch and (
-            KINDS[first.action] != kind
-            or first.tag != row.tag
-            or counts[direction] >= limit.batch
+            KINDS[batch[0].action] != kind
+            or batch[0].tag != row.tag
+            or counts.get(direction, 0) >= limit.batch
             or (limit.body_bytes is not None and size + weight > limit.body_bytes)
         ):
             yield batch
             batch, size = [], 0
             counts.clear()
         batch.append(row)
-        counts[direction] += 1
+        counts[direction] = counts.get(direction, 0) + 1
         size += weight
     if batch:
         yield batch

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -95,6 +96,14 @@ def problem_of(response: httpx.Response) -> Problem:
         words = said.get("detail") or said.get("message") or said.get("error_description") or code
         return Problem(str(code), str(words))
     return Problem(response.reason_phrase or "no reason given", f"HTTP {response.status_code}")
+
+
+_ADDRESS = re.compile(r"[^\s\"'<>(),;:]+@[^\s\"'<>(),;:]+")
+
+
+def without_addresses(words: str) -> str:
+    """A platform's words, in which it may repeat whom it was asked about."""
+    return _ADDRESS.sub("<address>", words)
 
 
 class Api:
@@ -186,15 +195,15 @@ class Api:
             if action is Action.ACCEPT or status in accepts:
                 return Reply(status, _decoded(response), response.headers)
             found = self._read_problem(response)
-            problem = found.code
+            problem = without_addresses(found.code)[:100]
             if action is Action.RETRY:
-                raise TryAgainError(f"{status} {found.code}", retry_after)
+                raise TryAgainError(f"{status} {problem}", retry_after)
             if action is Action.SPLIT:
-                raise RefusedError(found.code, found.words)
+                raise RefusedError(problem, found.words)
             advice = self._advice.get(
                 status, "nothing acknowledged is lost; see the platform's status page, apply again"
             )
-            raise DestinationError(f"{self._description} answers {status} {found.code} to {method} {route}: {advice}")
+            raise DestinationError(f"{self._description} answers {status} {problem} to {method} {route}: {advice}")
         except httpx.ConnectError as error:
             problem = type(error).__name__
             raise TryAgainError(f"can't be reached ({problem})") from None

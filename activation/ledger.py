@@ -107,11 +107,6 @@ class Ledger:
         is_new = row.revision == 0 and row.read_at is None
         return Standing(row.revision, row.plan_hash, is_new, row.silent, row.generation, row.release)
 
-    def targets(self) -> list[str]:
-        """Every destination that there ever was."""
-        with self._reading() as connection:
-            return list(connection.execute(select(destinations.c.target).order_by(destinations.c.target)).scalars())
-
     def rows(self, target: str) -> pa.Table:
         """All contacts: key, state, content_hash, layout (null where the content is unknown), tags (packed ids)."""
         import pyarrow as pa
@@ -255,12 +250,6 @@ class Ledger:
             query = query.where(c.destination_id == stored.destination_id(connection, target))
             return [dict(row) for row in connection.execute(query).mappings()]
 
-    def last_requests(self, limit: int = 100) -> list[dict[str, Any]]:
-        """The newest requests first, each as its row."""
-        query = select(requests).order_by(requests.c.request_id.desc()).limit(limit)
-        with self._reading() as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
-
     # A run.
 
     @contextmanager
@@ -356,9 +345,12 @@ class Ledger:
         with self._writing(target) as connection:
             destination = stored.destination_made(connection, target)
             tag_ids = stored.tag_ids_made(
-                connection, destination, {name for row in rows for name in (*row.add, *row.remove)}
+                connection,
+                destination,
+                {name for row in rows if row.add or row.remove for name in (*row.add, *row.remove)},
             )
-            known = stored.load(connection, destination, {key for row in rows for key in (row.key, row.new_key) if key})
+            keys = {row.key for row in rows} | {row.new_key for row in rows if row.new_key is not None}
+            known = stored.load(connection, destination, keys)
             gone: set[bytes] = set()
             changed: dict[bytes, stored.ContactRow] = {}
             for said in rows:
@@ -607,7 +599,7 @@ class Ledger:
             query = select(c.key).where(c.destination_id == destination, c.is_standing)
             self._buried[destination] = {row.key for row in stored.fetch(connection, query)}
         buried = self._buried[destination]
-        for row in rows:
+        for row in rows if buried else ():
             if row.key in buried:
                 connection.execute(
                     update(dead_letters)

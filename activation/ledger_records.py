@@ -57,7 +57,7 @@ class Standing:
     release: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Acknowledgement:
     """What a destination acknowledged of one row. What is None leaves the ledger's row as it was.
 

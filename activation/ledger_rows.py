@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select
+from sqlalchemy.exc import DBAPIError
 
 from activation.connector import Member
 from activation.ledger_records import GONE, REFUSED_STATES, Acknowledgement, State, pack, unpack
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 AT_ONCE = 5_000
+_STATES = {int(state): state for state in State}
 
 
-@dataclass
+@dataclass(slots=True)
 class ContactRow:
     """A contact's row while it is changed."""
 
@@ -43,7 +46,10 @@ def acknowledged(said: Acknowledgement, row: ContactRow, tag_ids: Mapping[str, i
         row.state = said.state
     if said.content_hash is not None:
         row.content_hash, row.layout, row.field_hashes = said.content_hash, said.layout, said.field_hashes or b""
-    row.tags = (row.tags | {tag_ids[name] for name in said.add}) - {tag_ids[name] for name in said.remove}
+    for name in said.add:
+        row.tags.add(tag_ids[name])
+    for name in said.remove:
+        row.tags.discard(tag_ids[name])
     if row.state in GONE:
         row.forget_content()
         row.tags = set()
@@ -117,7 +123,7 @@ def tag_ids_made(connection: Connection, destination: int, names: Collection[str
 def fetch_contacts(
     connection: Connection, columns: str, destination: int, keys: Collection[bytes], more: str = ""
 ) -> Iterator[Any]:
-    """Columns of the contacts of these keys, by the driver's own placeholders: SQLAlchemy's cost thrice the reading.
+    """Columns of the contacts of these keys, by the driver alone: SQLAlchemy's placeholders cost thrice the reading.
 
     Args:
         more: further SQL, such as a condition or a lock.
@@ -126,7 +132,8 @@ def fetch_contacts(
     for some in slices(list(keys)):
         among = "= any(%s)" if is_postgresql else f"in ({', '.join('?' * len(some))})"
         statement = f"select {columns} from contacts where destination_id = {int(destination)} and key {among} {more}"
-        yield from connection.exec_driver_sql(statement, (list(some),) if is_postgresql else tuple(some)).fetchall()
+        with _cursor(connection) as cursor:
+            yield from cursor.execute(statement, (list(some),) if is_postgresql else tuple(some)).fetchall()
 
 
 def load(connection: Connection, destination: int, keys: Collection[bytes]) -> dict[bytes, ContactRow]:
@@ -135,7 +142,7 @@ def load(connection: Connection, destination: int, keys: Collection[bytes]) -> d
     # SQLite has one writer, who has the whole file.
     lock = "for update" if connection.dialect.name == "postgresql" else ""
     return {
-        bytes(key): ContactRow(State(state), bytes(content_hash), layout, bytes(hashes), unpack(bytes(packed)))
+        bytes(key): ContactRow(_STATES[state], bytes(content_hash), layout, bytes(hashes), unpack(bytes(packed)))
         for key, state, content_hash, layout, hashes, packed in fetch_contacts(
             connection, columns, destination, keys, lock
         )
@@ -196,19 +203,29 @@ def read_arrow(connection: Connection, query: str, schema: pa.Schema) -> pa.Tabl
     """
     import pyarrow as pa
 
-    driver: Any = connection.connection
-    # PostgreSQL sends the whole result at once unless the cursor has a name.
-    cursor = driver.cursor(name="rows") if connection.dialect.name == "postgresql" else driver.cursor()
     batches = []
-    try:
+    with _cursor(connection, is_large=True) as cursor:
         cursor.execute(query)
         while rows := cursor.fetchmany(1_000):
             columns = zip(*rows, strict=True)
             arrays = [_array(column, kind) for column, kind in zip(columns, schema.types, strict=True)]
             batches.append(pa.record_batch(arrays, schema))
+    return pa.Table.from_batches(batches, schema).combine_chunks()
+
+
+@contextmanager
+def _cursor(connection: Connection, *, is_large: bool = False) -> Iterator[Any]:
+    """The driver's own cursor, whose errors become SQLAlchemy's all the same."""
+    driver: Any = connection.connection
+    # PostgreSQL sends the whole result at once unless the cursor has a name.
+    is_named = is_large and connection.dialect.name == "postgresql"
+    cursor = driver.cursor(name="rows") if is_named else driver.cursor()
+    try:
+        yield cursor
+    except connection.dialect.loaded_dbapi.Error as error:
+        raise DBAPIError(None, None, error) from error
     finally:
         cursor.close()
-    return pa.Table.from_batches(batches, schema).combine_chunks()
 
 
 def _array(values: Sequence[Any], kind: pa.DataType) -> pa.Array:

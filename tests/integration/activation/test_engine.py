@@ -108,6 +108,49 @@ def test_a_call_is_repeated_and_consent_asked_again_before_it_is(
     assert f"{2:032x}" not in data.people
 
 
+@pytest.mark.parametrize(
+    ("retry_after", "least", "most"),
+    [(17.0, 17.0, 17.0), (0.0, 0.0, 0.0), (86_400.0, 300.0, 300.0), (None, 0.5, 1.0)],
+)
+def test_the_wait_that_an_answer_asks_for_is_waited_out(
+    connector: Memory,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    retry_after: float | None,
+    least: float,
+    most: float,
+) -> None:
+    waited: list[float] = []
+    calls = iter(range(10))
+
+    def before(kind: str, contacts: Sequence[Contact]) -> None:
+        call = next(calls)
+        assert len(waited) == call, "not before it has waited"
+        if call < 2:
+            raise TryAgainError("429", retry_after)
+
+    connector.before = before
+    engine = engine_of(connector, ledger, retry=RetryPolicy(longest_retry_after=300.0))
+    monkeypatch.setattr(engine, "_stopping", _Waits(waited))
+    engine.send(in_batches(map(create, range(1, 3)), connector))
+    assert set(states(ledger, connector)) == {1, 2}
+    assert len(waited) == 2
+    assert least <= waited[0] <= most
+    assert least <= waited[1] <= (2 * most if retry_after is None else most)
+
+
+class _Waits(threading.Event):
+    """Notes how long it is waited for, and does not wait."""
+
+    def __init__(self, waited: list[float]) -> None:
+        super().__init__()
+        self._waited = waited
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self._waited.append(timeout or 0.0)
+        return self.is_set()
+
+
 def test_trouble_that_stays_stops_and_what_was_answered_is_kept(connector: Memory, ledger: Ledger) -> None:
     def before(kind: str, contacts: Sequence[Contact]) -> None:
         if any(contact.email == "person9@example.com" for contact in contacts):

@@ -22,13 +22,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from activation import generations, leases, sync_history
 from activation.connector import Member
 from activation.leases import Lease
 from activation.ledger import Acknowledgement, DeadLetter, Ledger, RequestMade, State, Withheld
 from activation.ledger_records import field_hash, pack, unpack
+from activation.ledger_tables import requests
 from core.errors import LedgerError, PlanError, SettingsError
 from core.home import Home
 from core.settings import Settings
@@ -104,7 +105,7 @@ class TestRows:
         ledger.acknowledge(run, other, [Acknowledgement(ADA, "create", State.FOUND)], AT)
         assert rows(ledger)[ADA][0] == State.SYNCED
         assert ledger.tags(other) == {}
-        assert ledger.targets() == [TARGET, other]
+        assert [len(ledger.rows(target)) for target in (TARGET, other)] == [1, 1]
 
     def test_what_is_not_said_stays(self, ledger: Ledger) -> None:
         run = begin(ledger)
@@ -154,6 +155,14 @@ class TestRows:
         with pytest.raises(LedgerError):
             ledger.acknowledge(run, TARGET, [created(ledger, ADA), nameless], AT)
         assert rows(ledger) == {}
+
+    def test_trouble_that_the_driver_alone_meets_is_told_as_any(self, ledger: Ledger, kept_in: Settings) -> None:
+        begin(ledger)
+        with ledger._writer.begin() as connection:
+            connection.execute(text("alter table contacts rename to elsewhere"))
+        for read in (lambda: ledger.rows(TARGET), lambda: ledger.states(TARGET, [ADA])):
+            with pytest.raises(LedgerError, match="can't be read or written"):
+                read()
 
     def test_ids_are_made_once(self, ledger: Ledger) -> None:
         first = ledger.tag_ids(TARGET, ["mw: b", "mw: a"])
@@ -212,7 +221,11 @@ class TestRuns:
         for number in range(4):
             made = [RequestMade(AT, "POST", "/lists/{list}", number, 200, 0.1) for _ in range(3)]
             ledger.note_requests(run, made)
-        assert [request["rows"] for request in ledger.last_requests()] == [3, 3, 3, 2, 2]
+        with ledger._reading() as connection:
+            kept: list[int] = list(
+                connection.execute(select(requests.c.rows).order_by(requests.c.request_id)).scalars()
+            )
+        assert kept == [2, 2, 3, 3, 3]
 
 
 class TestDeadLetters:

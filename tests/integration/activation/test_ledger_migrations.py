@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, select, text
 
 from activation import ledger_database, migrations
 from activation.ledger import Ledger, State
 from activation.ledger_records import unpack
-from activation.ledger_tables import VERSION, metadata
+from activation.ledger_tables import VERSION, metadata, requests
 from core.errors import LedgerError
 from core.home import Home
 from core.settings import Settings
@@ -95,7 +95,8 @@ def test_what_a_ledger_of_the_first_version_knows_is_kept(home: Home, settings: 
         assert [letter["words"] for letter in ledger.newest_letters(TARGET)] == ["newest words", "first words"]
         (run,) = ledger.last_runs()
         assert (run["outcome"], run["started_at"]) == ("done", datetime(2026, 3, 1, 12))
-        assert [request["rows"] for request in ledger.last_requests()] == [2]
+        with ledger._reading() as connection:
+            assert list(connection.execute(select(requests.c.rows)).scalars()) == [2]
         again = ledger.begin(TARGET, "next", 3, 8, [], datetime(2026, 3, 2, tzinfo=UTC))
         assert again == 2
 

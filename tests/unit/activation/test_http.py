@@ -17,6 +17,8 @@ from activation.connector import Contact, redact
 from activation.connectors.mailchimp import PLATFORM
 from activation.http import Api, RetryPolicy, TryAgainError
 from activation.platform import Action
+from activation.throttle import Throttle
+from core.errors import DestinationError
 from tests.unit.activation.recording import Recording, recording
 
 
@@ -107,6 +109,31 @@ def test_setting_up_is_repeated_and_a_call_with_people_is_not(server: Recording)
     with pytest.raises(TryAgainError):
         api.call("POST", "/down", route="/down", body={}, rows=1)
     assert len(server.asked) == 4
+    api.close()
+
+
+def test_reading_waits_as_long_as_it_is_asked_to(server: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("activation.http.time.sleep", waited.append)
+    server.answers["/busy"] = (503, {"title": "Busy"})
+    server.headers = {"Retry-After": "7"}
+    api = api_of(server.url, attempts=3)
+    api.throttle = Throttle(PLATFORM, sleep=lambda seconds: None)
+    with pytest.raises(TryAgainError, match="503 Busy"):
+        api.get("/busy", route="/busy")
+    assert waited == [7.0, 7.0]
+    api.close()
+
+
+def test_a_code_that_repeats_an_address_loses_it(server: Recording) -> None:
+    told: list[str | None] = []
+    server.answers["/bad"] = (401, {"title": "no key for ada@example.com"})
+    api = api_of(server.url)
+    api.observer = lambda method, route, rows, status, seconds, problem: told.append(problem)
+    with pytest.raises(DestinationError, match="no key for <address>") as raised:
+        api.call("POST", "/bad", route="/bad", body={})
+    assert "ada" not in str(raised.value)
+    assert told == ["no key for <address>"]
     api.close()
 
 
