@@ -20,6 +20,7 @@ NAMES: tuple[Name, ...] = ("added", "removed", "floor", "empty", "rejects", "sta
 SMALLEST_SEGMENT = 100
 # The share of refused rows says nothing before so many were sent.
 FEWEST_SENT = 200
+_NAMED = 3  # of the segments that shrink too much, those that shrink most
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,19 @@ def _removed(numbers: Numbers, limits: Breakers) -> str | None:
     parts = []
     if numbers.removed > limits.removed * numbers.before:
         parts.append(f"{_of(numbers.removed, numbers.before)} contacts would leave the audience")
+    shrinking = sorted(
+        (
+            (losing / having, tag)
+            for tag, (having, losing) in numbers.segments.items()
+            if having >= SMALLEST_SEGMENT and losing > limits.removed * having
+        ),
+        key=lambda one: (-one[0], one[1]),
+    )
     parts += [
-        f"{_of(losing, having)} would lose {tag}"
-        for tag, (having, losing) in sorted(numbers.segments.items())
-        if having >= SMALLEST_SEGMENT and losing > limits.removed * having
+        f"{_of(numbers.segments[tag][1], numbers.segments[tag][0])} would lose {tag}" for _, tag in shrinking[:_NAMED]
     ]
+    if len(shrinking) > _NAMED:
+        parts.append(f"so would many of {len(shrinking) - _NAMED} more")
     return f"{'; '.join(parts)}; {limits.removed:.0%} may at once" if parts else None
 
 

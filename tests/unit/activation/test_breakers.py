@@ -64,6 +64,12 @@ def test_words_hold_the_numbers() -> None:
     assert said.words == (
         "500 of 1,000 (50%) contacts would leave the audience; 150 of 200 (75%) would lose mw: a; 30% may at once"
     )
+    shrinking = {f"mw: {name}": (200, losing) for name, losing in zip("abcde", (80, 200, 70, 150, 60), strict=True)}
+    (said,) = check(replace(FINE, segments=shrinking), LIMITS)
+    assert said.words == (
+        "200 of 200 (100%) would lose mw: b; 150 of 200 (75%) would lose mw: d; 80 of 200 (40%) would lose mw: a;"
+        " so would many of 1 more; 30% may at once"
+    )
     (said,) = check(replace(FINE, age=timedelta(hours=50)), LIMITS)
     assert said.words == "a refresh confirmed the release 50 h ago; 36 h may pass"
 
