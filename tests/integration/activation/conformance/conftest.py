@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from activation.connector import platforms
 from core.home import Home
@@ -22,6 +25,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def place(platform: str, home: Home, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     with place_of(platform, home, settings, monkeypatch) as made:
         yield made
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _unhurried_disk() -> Iterator[None]:
+    """A ledger that does not wait for the disk: what a killed process wrote is there all the same."""
+
+    def set_up(connection: Any, _: Any) -> None:
+        connection.execute("pragma synchronous = off")
+
+    event.listen(Engine, "connect", set_up)
+    yield
+    event.remove(Engine, "connect", set_up)
 
 
 @pytest.fixture(autouse=True)

@@ -18,6 +18,8 @@ from activation.ledger import Ledger
 from core.home import Home
 from tests.integration.activation.conformance import place
 
+WAYS = ("before commit", "after commit", "before call", "after call")
+
 
 def go_on(
     root: Path, platform: str, account: str, url: str, secrets: dict[str, str], plan_hash: str, now: datetime, die: str
@@ -25,13 +27,15 @@ def go_on(
     """Apply a kept plan.
 
     Args:
-        die: `before commit` or `after commit`: kill this process around the first acknowledgement that the ledger
-            writes; anything else: leave that to somebody else.
+        die: one of `WAYS`: around the first acknowledgement that the ledger writes, or the first call that writes;
+            empty: leave that to somebody else.
     """
     kind = platform_named(platform)
     place.make_quick(kind, setattr)
-    if die in ("before commit", "after commit"):
+    if "commit" in die:
         Ledger.acknowledge = _deadly(Ledger.acknowledge, die)  # type: ignore[method-assign]
+    elif die:
+        kind.write = _deadly(kind.write, die)  # type: ignore[method-assign]
     home, settings = Home.open(root), place.settings_of(root)
     connector = kind.connect(kind.sandbox_credentials(SandboxAccount(account, lambda: url, secrets)), place.IMPATIENT)
     document = place.document_of(platform)
@@ -45,7 +49,7 @@ def go_on(
 
 def _deadly(function: Callable[..., Any], die: str) -> Callable[..., Any]:
     def deadly(*arguments: Any, **options: Any) -> Any:
-        done = function(*arguments, **options) if die == "after commit" else None
+        done = function(*arguments, **options) if die.startswith("after") else None
         os.kill(os.getpid(), signal.SIGKILL)
         return done
 

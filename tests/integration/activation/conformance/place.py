@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ import pytest
 
 from activation import apply, plan, releases, suppress, sync
 from activation.apply import ApplyReport
-from activation.connector import Connector, SandboxAccount, key_of, platform_named
+from activation.connector import Answer, Connector, Contact, Rekey, SandboxAccount, key_of, platform_named
 from activation.http import RetryPolicy
 from activation.ledger import Ledger
 from activation.plan import Plan
@@ -42,6 +43,10 @@ COLUMNS = ("email", "given_name", "surname", "country_code", "rfm_segment")
 SEGMENTS = ("frequent_buyers", "dormant", "onboarding")
 # A name that no platform takes, wherever it stands.
 UNACCEPTABLE = "Unacceptable-Surname"
+# An address that no platform takes, as its domain can't be: it is told of that row alone.
+IMPOSSIBLE = "person004@example.c"
+# What a connector without a server does that changes something there.
+_WRITES = ("write", "unsubscribe", "erase", "archive", "rekey")
 
 
 def quick(platform: Platform) -> Platform:
@@ -112,7 +117,9 @@ class Asked:
 
 
 class Watch:
-    """ASGI layer around the sandbox: notes calls, tells of them, and refuses bodies that hold a text.
+    """Notes calls, tells of them, and refuses bodies that hold a text: an ASGI layer around the sandbox.
+
+    Around a connector that has no server it notes and tells of what that writes.
 
     Attributes:
         asked: every call that came.
@@ -123,6 +130,7 @@ class Watch:
     def __init__(self, app: Any, part: Part | None) -> None:
         self._app = app
         self._part = part
+        self._lock = threading.Lock()
         self.asked: list[Asked] = []
         self.before: Callable[[Asked], None] | None = None
         self.after: Callable[[Asked], None] | None = None
@@ -139,9 +147,7 @@ class Watch:
                 break
         raw = b"".join(pieces)
         asked = Asked(scope["method"], scope["path"], raw)
-        self.asked.append(asked)
-        if self.before is not None:
-            self.before(asked)
+        self._begin(asked)
         if self._part is not None and self.unacceptable is not None and self.unacceptable.encode() in raw:
             said = self._part.problem(self._part.invalid("rows", "one of them is not acceptable"))
             await answer(send, said, self._part.clock.now())
@@ -161,6 +167,35 @@ class Watch:
             self.after(asked)
         for message in done:
             await send(message)
+
+    def around(self, connector: Connector) -> Connector:
+        """Watch a connector's own methods."""
+        for name in _WRITES:
+            setattr(connector, name, self._watched(name, getattr(connector, name)))
+        return connector
+
+    def _watched(self, name: str, method: Callable[[Any], Answer]) -> Callable[[Any], Answer]:
+        def watched(rows: Sequence[Any]) -> Answer:
+            asked = Asked("PUT", f"/{name}", b"\n".join(_said(row) for row in rows))
+            self._begin(asked)
+            done = method(rows)
+            if self.after is not None:
+                self.after(asked)
+            return done
+
+        return watched
+
+    def _begin(self, asked: Asked) -> None:
+        # One after the other, as a server's one thread has them.
+        with self._lock:
+            self.asked.append(asked)
+            if self.before is not None:
+                self.before(asked)
+
+
+def _said(row: Contact | Rekey) -> bytes:
+    contact = row.new if isinstance(row, Rekey) else row
+    return f"{contact.key} {contact.email}".encode()
 
 
 @dataclass
@@ -353,8 +388,14 @@ def place_of(platform: str, home: Home, settings: Settings, patch: pytest.Monkey
         return
     folder = home.sandbox / "drops"
     account = SandboxAccount("test", str, {"folder": str(folder)})
+    watch = Watch(None, None)
     with _connected(kind, account) as connect:
-        yield Place(home, settings, document, connect(), Imported(folder), None, Watch(None, None), account, connect)
+
+        def connect_watched() -> Connector:
+            return watch.around(connect())
+
+        imported = Imported(folder)
+        yield Place(home, settings, document, connect_watched(), imported, None, watch, account, connect_watched)
 
 
 @contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.activation.conformance.place import UNACCEPTABLE, Place, person, persons
+from activation.connectors import salesforce
+from tests.integration.activation.conformance.place import IMPOSSIBLE, UNACCEPTABLE, Place, person, persons
 
 
 @pytest.mark.fault("no fault")
@@ -34,6 +35,30 @@ def test_a_batch_that_is_refused_whole_is_halved_until_the_bad_row_is_known(plac
     people[4].surname = "Acceptable"
     place.release(people)
     place.settle()
+    place.assert_settled()
+
+
+@pytest.mark.fault("per-record errors inside a 200")
+def test_a_row_that_a_successful_answer_refuses_is_a_dead_letter(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    if place.faults is None or place.platform.is_middleware:
+        pytest.skip("says nothing of single rows: takes a call in, or refuses it")
+    # Few rows are saved at once by Salesforce, all or none; its jobs tell of each.
+    monkeypatch.setattr(salesforce, "SYNCHRONOUS", 1)
+    people = persons(*range(9))
+    people[4].email = IMPOSSIBLE
+    place.release(people)
+    report = place.apply()
+    assert (report.rejected, report.retries) == (1, 0), "the other rows of its call have to do nothing with it"
+    statuses = {request["status"] for request in place.ledger.last_requests()}
+    assert statuses <= {200, 201, 202, 204}
+    [letter] = place.ledger.newest_letters(place.connector.target)
+    assert letter["key"].hex() == place.key(people[4])
+    assert IMPOSSIBLE not in letter["words"]
+    assert place.differences({number: one for number, one in people.items() if number != 4}) == []
+    assert place.plan().operations == 0
+    people[4].email = person(4).email
+    place.release(people)
+    place.apply(place.plan(retry_rejected=True))
     place.assert_settled()
 
 
