@@ -13,6 +13,7 @@ import yaml
 from dagster import DagsterRunStatus
 
 from activation import sync
+from core import gate
 from core.contract import load_contract
 from core.errors import MailwrightError
 from core.home import Home
@@ -21,12 +22,13 @@ from expectations.suites import catalogue
 from ml.models import models
 from ml.scores import TABLES
 from ml.verbs import checks_of
-from orchestration import assets, housekeeping, sync_assets
+from orchestration import alerts, assets, housekeeping, sync_assets, watching
 from orchestration.checks import suite_key
 from orchestration.dbt import STAGES, DbtRunner, read_manifest
 from orchestration.definitions import build_definitions
 from orchestration.jobs import JOB, RETRAIN, daily, spine_time_of_day
 from orchestration.runs import POOL, WAREHOUSE_RUN, clear_stale, dagster_instance, is_alive, sole_run, stale_slots
+from orchestration.workshop import Workshop
 from tests import parsing
 
 NOW = datetime.now(UTC)
@@ -229,8 +231,17 @@ def test_syncs_are_tried_again_every_15_minutes_from_the_start(definitions: dg.D
     assert {job.name for job in sensor.jobs} == {f"sync_{name}" for name in sync.names()}
 
 
-def test_a_failed_step_of_a_refresh_is_noted(definitions: dg.Definitions) -> None:
-    assert {hook.name for hook in definitions.resolve_job_def(JOB).hook_defs} == {"note_failed_refresh"}
+def test_a_refresh_that_fails_is_an_alert_whoever_runs_it(settings: Settings, home: Home, runner: DbtRunner) -> None:
+    job = build_definitions(settings, home, Workshop(settings, home)).resolve_job_def(JOB)
+    with dagster_instance(home) as instance:
+        assert not job.execute_in_process(instance=instance, raise_on_error=False).success
+    (alert,) = alerts.standing(home)
+    assert alert.condition == "refresh"
+    assert "no orders were delivered" in alert.words
+    gate.begin(home, NOW)
+    gate.passed(home, datetime.now(UTC) + timedelta(seconds=1))
+    watching.note_refresh(settings, home)
+    assert alerts.standing(home) == []
 
 
 def test_every_suite_is_a_check_and_blocks_if_one_of_its_rules_does(graph: Any) -> None:
