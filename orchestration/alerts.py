@@ -102,7 +102,7 @@ def note(
     else:
         _deliver(home, channels, now)
     for change in found:
-        _log.log(logging.ERROR if change.is_open else logging.INFO, "%s", change.describe())
+        _log.info("%s", change.describe())  # as an error it is said already, by whoever failed
     return found
 
 
@@ -186,7 +186,7 @@ def _send(home: Home, channel: Channel, news: Sequence[Change]) -> bool:
     try:
         channel.send(*message(home, news))
     except UndeliveredError as error:
-        _log.error("%d alerts are not delivered by %s: %s. The next run tries again", len(news), channel.name, error)
+        _log.error("not delivered by %s: %s. The next run tries again", channel.name, error)
         return False
     return True
 
