@@ -24,7 +24,7 @@ from activation.consent import Gate
 from activation.engine import DestinationDownError, Engine, Operation, StoppedError, Tally, in_batches
 from activation.http import RefusedError, RetryPolicy, TryAgainError
 from activation.ledger import Ledger, State
-from activation.plan import Plan
+from activation.plan import FULL, Plan
 from activation.releases import quoted
 from activation.sync import Sync
 from core import gate
@@ -279,10 +279,11 @@ class _Run:
             raise PlanError(f"{plan.path} can't be read ({type(error).__name__}): plan again") from None
         if total != plan.operations:
             raise PlanError(f"{plan.path} does not hold the {plan.operations} operations of its plan: plan again")
-        if not is_resumed:
+        target = self._connector.target
+        # What a full plan asks for is in the ledger before it is sent: an interrupted one is sent again whole.
+        if not is_resumed or (plan.silent == FULL and not self._ledger.is_done(target, plan.hash)):
             connection.execute("create view remaining as from operations")
             return
-        target = self._connector.target
         connection.register("known", self._ledger.rows(target))
         connection.register("rejected", self._ledger.rejected_in(target, plan.hash))
         ids = {name: f"{number:04X}" for number, name in self._ledger.tags(target).items()}

@@ -56,6 +56,10 @@ KINDS = {
 }
 
 
+# Why a plan that writes every contact whole is silent.
+FULL = "full"
+
+
 @dataclass(frozen=True)
 class BlockedSegment:
     """A segment that is not synced, as its members are too old.
@@ -276,7 +280,7 @@ def was_planned(home: Home, destination: str) -> bool:
 def why_silent(standing: Standing, release: Release, full: bool) -> str | None:
     """Why a plan starts no automation; None where it may."""
     if full:
-        return "full"
+        return FULL
     if release.reverts_to is not None:
         return f"goes back to release {release.reverts_to}"
     return standing.silent

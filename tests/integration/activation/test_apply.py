@@ -425,6 +425,21 @@ def test_the_ledger_holds_neither_addresses_nor_values(stage: Stage) -> None:
 # When a destination stays down.
 
 
+def test_a_full_plan_that_was_interrupted_is_sent_whole(simple: Stage) -> None:
+    simple.release(people(4))
+    simple.apply()
+    for somebody in simple.data.people.values():
+        somebody.fields.clear()  # at the platform, and the ledger does not know
+    made = simple.plan(full=True)
+    connector = simple.connector()
+    connector.before = down
+    with pytest.raises(DestinationDownError):
+        simple.apply(made, connector=connector)
+    assert simple.apply(made).done_before == 0
+    assert [somebody.fields["NAME"] for somebody in simple.data.people.values()] == ["Ada"] * 4
+    assert simple.apply(made).calls == 0
+
+
 def test_down_past_the_deadline_the_audience_is_written_as_files(simple: Stage) -> None:
     persons = people(5, segments=("frequent_buyers",))
     simple.release(persons)
