@@ -34,8 +34,3 @@ def open(
             account = SandboxAccount("sandbox", str, {"folder": str(home.sandbox / "drops")})
         credentials = kind.sandbox_credentials(account)
     return kind.connect(credentials, retry)
-
-
-def is_real(home: Home, sync: Sync | str) -> bool:
-    """Whether a sync goes to a real account, by what the environment says."""
-    return platform_named(sync if isinstance(sync, str) else sync.platform).credentials(home) is not None

@@ -15,7 +15,6 @@ import io
 import json
 import os
 import posixpath
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -305,11 +304,6 @@ def csv_bytes(table: pa.Table) -> bytes:
     file = io.BytesIO()
     write_csv(table, file)
     return file.getvalue()
-
-
-def safe_text(value: str) -> str:
-    """A text as CSV may show it to a spreadsheet."""
-    return "'" + value if re.match(_FORMULA, value) else value
 
 
 def content_name(prefix: str, content: bytes) -> str:

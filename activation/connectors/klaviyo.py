@@ -199,6 +199,7 @@ class Klaviyo(Connector):
             advice={
                 401: "check MAILWRIGHT_KLAVIYO_API_KEY, it may have been revoked",
                 403: "the key lacks a scope: profiles, lists and subscriptions (read, write), data-privacy (write)",
+                404: "the key is of another account, or its API revision is no longer served: update mailwright",
             },
             retry=retry,
         )

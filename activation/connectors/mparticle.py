@@ -86,8 +86,9 @@ PLATFORM = Platform(
 _IDENTITIES = ("email",)
 _HOSTS = {pod: f"https://s2s.{pod}.mparticle.com" for pod in ("us1", "us2", "eu1", "au1")}
 _ADVICE = {
-    401: "no key went along: a proxy may take it out",
+    401: "no key went along: check MAILWRIGHT_MPARTICLE_KEY and _SECRET; a proxy may take it out",
     403: "the key is not valid: make another under Setup, Inputs (for erasures: under Workspace Settings)",
+    404: "check MAILWRIGHT_MPARTICLE_POD, which says where the organisation is hosted",
 }
 
 

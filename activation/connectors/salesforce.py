@@ -100,7 +100,7 @@ _COLUMN_TYPES: Mapping[FieldType, tuple[str, ...]] = {
 _STATES: Mapping[str, State] = {"Unsubscribed": "unsubscribed", "Held": "bounced"}
 _CUSTOMER = re.compile(r"(?:[0-9a-f]{2})+")
 _ADVICE = {
-    401: "the access token is not taken: check the installed package's client id and secret",
+    401: "the access token is not taken: check MAILWRIGHT_SFMC_CLIENT_ID and _CLIENT_SECRET of the installed package",
     403: "the installed package lacks a permission: it needs data extensions, list and subscribers, and contacts (read,"
     " write, delete)",
     404: "there is no such data extension in this business unit: check its external key and the account id",

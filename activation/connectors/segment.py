@@ -81,8 +81,16 @@ _HOSTS = {
     "eu": ("https://events.eu1.segmentapis.com", "https://eu1.api.segmentapis.com"),
 }
 _ADVICE = {
-    401: "the token is not valid: make another under Settings, Workspace settings, Access Management",
+    401: "check MAILWRIGHT_SEGMENT_WRITE_KEY, which is shown with the source under Settings, API Keys",
+    403: "check MAILWRIGHT_SEGMENT_WRITE_KEY: the source does not take it, or is switched off",
+    404: "check MAILWRIGHT_SEGMENT_REGION, which says where the workspace is",
+}
+_PUBLIC_API_ADVICE = {
+    401: (
+        "check MAILWRIGHT_SEGMENT_PUBLIC_API_TOKEN: make another under Settings, Workspace settings, Access Management"
+    ),
     403: "the token has no right to make regulations: it must be a Workspace Owner's",
+    404: "check MAILWRIGHT_SEGMENT_SOURCE_ID and MAILWRIGHT_SEGMENT_REGION",
 }
 
 
@@ -161,6 +169,7 @@ class Segment(Connector):
             description=credentials.description,
             auth=(credentials.write_key.get_secret_value(), ""),
             read_problem=_problem,
+            advice=_ADVICE,
             retry=retry,
         )
         public_api = Api(
@@ -169,7 +178,7 @@ class Segment(Connector):
             description=f"{credentials.description}, Public API",
             headers={"Authorization": f"Bearer {credentials.public_api_token.get_secret_value()}"},
             read_problem=_problem,
-            advice=_ADVICE,
+            advice=_PUBLIC_API_ADVICE,
             retry=retry,
         )
         return cls(credentials, api, public_api)

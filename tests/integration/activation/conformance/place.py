@@ -26,7 +26,7 @@ from activation.platform import Limit, Platform
 from activation.releases import Release
 from activation.sandbox.app import Sandbox
 from activation.sandbox.faults import Faults
-from activation.sandbox.part import Part
+from activation.sandbox.part import Part, Said
 from activation.sandbox.people import Person as Found
 from activation.sandbox.wire import answer
 from activation.suppress import SuppressReport
@@ -123,6 +123,7 @@ class Watch:
 
     Attributes:
         asked: every call that came.
+        instead: asked before the sandbox; what it returns is the answer.
         before, after: told of a call before it reaches the sandbox, and when the work is done but not answered.
         unacceptable: a body that holds it is refused as a whole, in the platform's words.
     """
@@ -134,6 +135,7 @@ class Watch:
         self.asked: list[Asked] = []
         self.before: Callable[[Asked], None] | None = None
         self.after: Callable[[Asked], None] | None = None
+        self.instead: Callable[[Asked], Said | None] = lambda asked: None
         self.unacceptable: str | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -148,6 +150,9 @@ class Watch:
         raw = b"".join(pieces)
         asked = Asked(scope["method"], scope["path"], raw)
         self._begin(asked)
+        if self._part is not None and (own := self.instead(asked)) is not None:
+            await answer(send, own, self._part.clock.now())
+            return
         if self._part is not None and self.unacceptable is not None and self.unacceptable.encode() in raw:
             said = self._part.problem(self._part.invalid("rows", "one of them is not acceptable"))
             await answer(send, said, self._part.clock.now())
