@@ -46,7 +46,7 @@ def examine() -> Iterator[Finding]:
         yield Finding("note", "home", str(error))
         return
     yield Finding("good", "home", f"{home.root}, {home.timezone}, {home.currency}")
-    for look in (_accounting, _warehouse_lock, _dagster, _sandbox):
+    for look in (_accounting, _warehouse_lock, _dagster, _sandbox, _alerts):
         yield from _guarded(look, settings, home)
 
 
@@ -157,6 +157,23 @@ def _sandbox(settings: Settings, home: Home) -> Iterator[Finding]:
     from orchestration.showing import sandbox_line
 
     yield Finding("good", "sandbox", sandbox_line(home))
+
+
+def _alerts(settings: Settings, home: Home) -> Iterator[Finding]:
+    from orchestration import alerts
+    from orchestration.alert_channels import configured
+
+    names = [channel.name for channel in configured(settings)]
+    if not names:
+        yield Finding(
+            "note",
+            "alerts",
+            "nobody is told: set MAILWRIGHT_ALERT_WEBHOOK or MAILWRIGHT_ALERT_SMTP_URL, see docs/syncs.md",
+        )
+        return
+    untold = sum(bool(change.untold) for change in alerts.standing(home))
+    said = f"told by {' and '.join(names)}"
+    yield Finding("note" if untold else "good", "alerts", f"{said}; {untold} not delivered" if untold else said)
 
 
 def _guarded(look: Callable[[Settings, Home], Iterator[Finding]], settings: Settings, home: Home) -> Iterator[Finding]:

@@ -324,7 +324,8 @@ def test_the_doctor_shows_no_secret(home: Home, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("MAILWRIGHT_ALERT_FROM", "mailwright@example.com")
     monkeypatch.setenv("MAILWRIGHT_ALERT_SMTP_URL", "smtp://alerts:hush@mail.example.com:587")
     monkeypatch.setenv("MAILWRIGHT_ALERT_WEBHOOK", "https://hooks.example.com/hush")
-    said = [finding.said for finding in examine() if finding.subject == "settings"]
-    assert "alert_webhook" in said[0]
-    assert "hush" not in said[0] + repr(load_settings())
+    said = {finding.subject: finding.said for finding in examine()}
+    assert "alert_webhook" in said["settings"]
+    assert said["alerts"] == "told by mail and webhook"
+    assert "hush" not in " ".join(said.values()) + repr(load_settings())
     assert [channel.name for channel in configured(Settings())] == ["mail", "webhook"]

@@ -234,6 +234,26 @@ def test_what_somebody_began_by_hand_is_not_tried_again_by_itself(
     assert ops.said[1:] == ["sync braze recovered"]
 
 
+def test_the_job_of_a_sync_carries_out_and_fails_with_what_stopped_it(
+    home: Home, settings: Settings, place: Served, ops: Ops
+) -> None:
+    release(settings, home, persons(4))
+    document = sync.read(settings, NAME)
+    made = sync_assets.assets(settings, home, [document], [], None)
+    config = {"ops": {"syncs__braze": {"config": {"carry_out": True}}}}
+    go_down(place)
+    with dg.DagsterInstance.ephemeral() as instance:
+        failed = dg.materialize(made, instance=instance, run_config=config, raise_on_error=False)
+        (step,) = failed.get_step_failure_events()
+        assert "gave up after 4 attempts" in str(step.event_specific_data)
+        assert retried(home) == ["sync_braze"]
+        place.faults.clear()
+        done = dg.materialize(made, instance=instance, run_config=config)
+    (event,) = done.asset_materializations_for_node("syncs__braze")
+    assert event.metadata["contacts upserted"].value == 4
+    assert ops.said == ["sync braze ALARM", "sync braze recovered"]
+
+
 def test_a_retry_is_not_started_beside_one_that_is_at_work(
     home: Home, settings: Settings, place: Served, ops: Ops
 ) -> None:
