@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from activation import breakers, destinations, doubtful, drops, releases
+from activation import breakers, destinations, drops, releases
 from activation import sync as syncs
+from activation.acknowledged import create_tag_ids, undone_sql
 from activation.connector import Connector, Contact, redact
 from activation.consent import Gate
+from activation.doubtful import Notes
 from activation.engine import DestinationDownError, Engine, Operation, StoppedError, Tally, in_batches
 from activation.http import RefusedError, RetryPolicy, TryAgainError
 from activation.ledger import Ledger, State
@@ -44,7 +46,9 @@ _TAKING_AWAY = frozenset({"tag_remove", "leave", "archive"})
 _THERE = (State.SYNCED, State.FOUND)
 _PHASES = (1, 2, 3, 4, 5)
 _AT_ONCE = 2_000
-_COLUMNS = "action, key, email, old_key, old_email, fields, add, remove, tag, content_hash, field_hashes, is_new"
+_COLUMNS = (
+    "action, key, email, old_key, old_email, fields, add, remove, tag, content_hash, field_hashes, is_new, is_doubtful"
+)
 
 
 class TrippedError(PlanError):
@@ -210,6 +214,7 @@ class _Run:
         target = self._connector.target
         is_resumed = self._ledger.standing(target).plan_hash == plan.hash
         report.run_id = self._ledger.begin(target, plan.hash, plan.base_revision, plan.release, overrides, started)
+        self._notes = Notes(self._home, target, plan.hash, report.run_id)
         consent = Gate(self._settings, self._home, releases.read(self._home, plan.release))
         engine = Engine(
             self._connector,
@@ -238,15 +243,13 @@ class _Run:
         finally:
             report.seconds = (self._now() - started).total_seconds()
             self._take(engine.tally)
-            self._end(outcome)
+            self._end(outcome, engine.tally)
         return report
 
     def _send(self, engine: Engine, is_resumed: bool, progress: Progress | None) -> None:
         with in_memory(self._settings) as connection:
             self._find_remaining(connection, is_resumed)
             self._prepare(connection)
-            created = connection.execute("select key from remaining where action in ('create', 'rekey')").fetchall()
-            doubtful.note(self._home, self._connector.target, self._plan.hash, [key for (key,) in created])
 
             def told(tally: Tally) -> None:
                 if progress is not None:
@@ -256,11 +259,11 @@ class _Run:
                 self._withhold_absent(connection, engine, phase)
                 engine.send(in_batches(self._operations(connection, phase), self._connector), told)
 
-    def _end(self, outcome: str) -> None:
+    def _end(self, outcome: str, tally: Tally) -> None:
         try:
             self._ledger.end(self._report.run_id, outcome, self._report.counts(), self._now())
             if outcome == "done":
-                doubtful.settle(self._home, self._ledger, self._connector.target)
+                self._notes.settle(self._settings, self._ledger, self._plan.path, tally.unclear, tally.undone)
                 drops.note_up(self._home, self._sync.name)
         except LedgerError:
             # The run counts as killed from the next one on; an error that led here is the one to be told.
@@ -286,10 +289,7 @@ class _Run:
             return
         connection.register("known", self._ledger.rows(target))
         connection.register("rejected", self._ledger.rejected_in(target, plan.hash))
-        ids = {name: f"{number:04X}" for number, name in self._ledger.tags(target).items()}
-        connection.execute("create table tag_ids (name varchar, id varchar)")
-        if ids:
-            connection.executemany("insert into tag_ids values (?, ?)", list(ids.items()))
+        create_tag_ids(connection, self._ledger, target)
         connection.execute(_REMAINING)
         self._report.done_before = total - _one(connection, "select count(*) from remaining")
 
@@ -335,8 +335,9 @@ class _Run:
             {"size": size, "phase": phase},
         )
         while some := rows.fetchmany(_AT_ONCE):
-            for row in some:
-                yield _operation(*row)
+            operations = [_operation(*row) for row in some]
+            self._notes.note(operations)
+            yield from operations
 
     def _withhold_absent(self, connection: duckdb.DuckDBPyConnection, engine: Engine, phase: int) -> None:
         """Only who is at the platform can be changed there: what was withheld or refused before falls out here."""
@@ -388,54 +389,17 @@ class _Run:
             setattr(report, name, getattr(tally, name))
 
 
-# A row is done where the ledger has what it asks for; tags are two bytes each there, four digits here.
-_REMAINING = """
+# What the platform refused under this plan is not sent again by it.
+_REMAINING = f"""
 create table remaining as
-with standing as (
-    select
-        lower(hex(key)) as key, state, content_hash,
-        list_transform(range(0, octet_length(tags) // 2), lambda i: substr(hex(tags), 4 * i + 1, 4)) as tags
-    from known
-    semi join (
-        select unhex(key) as key from operations union select unhex(old_key) from operations where old_key is not null
-    ) using (key)
-),
-
-ids as (select coalesce(map_from_entries(list(row(name, id))), map()::map(varchar, varchar)) as of_tag from tag_ids),
-
-asked as (
-    select
-        operations.*,
-        list_transform(if(tag <> '' and action = 'tag_add', [tag], add), lambda name: coalesce(ids.of_tag[name], '?')) as adding,
-        list_transform(if(tag <> '' and action = 'tag_remove', [tag], remove), lambda name: coalesce(ids.of_tag[name], '?')) as removing
-    from operations
-    cross join ids
-)
-
-select asked.* exclude (adding, removing)
-from asked
-left join standing on asked.key = standing.key
+select undone.*
+from ({undone_sql("operations")}) as undone
 left join (select distinct action, lower(hex(key)) as key, tag from rejected) as rejected
     on
-        if(asked.action = 'update', 'create', asked.action) = if(rejected.action = 'update', 'create', rejected.action)
-        and asked.key = rejected.key and asked.tag = rejected.tag
-where
-    rejected.key is null
-    and not coalesce(
-        case asked.action
-            when 'unsubscribe' then standing.state in ({unsubscribed}, {erased})
-            when 'erase' then standing.state = {erased}
-            when 'archive' then standing.state in ({archived}, {erased})
-            when 'rekey' then standing.key is not null and asked.old_key not in (select key from standing)
-            else
-                (asked.action not in ('create', 'update') or standing.content_hash = asked.content_hash)
-                and (asked.action not in ('create', 'update') or standing.state in ({synced}, {unsubscribed}, {left}))
-                and list_has_all(standing.tags, asked.adding)
-                and not list_has_any(standing.tags, asked.removing)
-        end,
-        asked.action in ('tag_remove', 'leave') and standing.key is null
-    )
-""".format(**{state.name.lower(): int(state) for state in State})
+        if(undone.action = 'update', 'create', undone.action) = if(rejected.action = 'update', 'create', rejected.action)
+        and undone.key = rejected.key and undone.tag = rejected.tag
+where rejected.key is null
+"""
 
 
 def _operation(
@@ -451,9 +415,10 @@ def _operation(
     content_hash: bytes,
     field_hashes: bytes,
     is_new: bool,
+    is_doubtful: bool,
 ) -> Operation:
     values = orjson.loads(fields) if fields != "{}" else {}
-    contact = Contact(key, email, is_new, values, tuple(add), tuple(remove))
+    contact = Contact(key, email, is_new, values, tuple(add), tuple(remove), is_doubtful)
     old = Contact(old_key, old_email, remove=tuple(remove)) if old_key is not None else None
     return Operation(action, contact, old, tag, content_hash, field_hashes)
 

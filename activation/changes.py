@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from activation import releases, retention
+from activation import doubtful, releases, retention
 from activation.consent import PUSHED
 from activation.desired import Desired, binary_key, hash_sql, one, value_sql
 from activation.ledger import Ledger, State
@@ -73,6 +73,7 @@ def change_tags(
     has: frozenset[str],
     rules: TagRules,
     *,
+    in_doubt: frozenset[str] = frozenset(),
     is_invalid: bool,
     is_losing: bool,
     is_moved: bool = False,
@@ -82,17 +83,22 @@ def change_tags(
     Args:
         member_of: tags of the segments that it is in.
         has: tags that the destination has acknowledged.
+        in_doubt: tags that it may have or not, whatever it has acknowledged.
         is_invalid: the platform would not take its row: nothing is added.
         is_losing: it is no longer in the audience or may no longer be profiled: it loses tags however old a segment is.
         is_moved: its tags go to another key with it, and are written there as to a new contact.
     """
     wanted = set(member_of)
+    may_have, surely_has = has | in_doubt, has - in_doubt
     for tag, start in rules.starting.items():
-        if tag in member_of and (start in has or (tag not in has and not rules.silent)):
+        if tag not in member_of:
+            continue
+        # A start that was to be made, and may have been, is made now, unless nothing may start.
+        if start in surely_has or (not rules.silent and (start in in_doubt or tag not in may_have)):
             wanted.add(start)
-    add = frozenset() if is_invalid else frozenset(wanted if rules.full or is_moved else wanted - has)
-    remove = has - wanted
-    left_out = ((add - has) & rules.blocked) | (frozenset() if is_losing else remove & rules.blocked)
+    add = frozenset() if is_invalid else frozenset(wanted if rules.full or is_moved else wanted - surely_has)
+    remove = may_have - wanted
+    left_out = ((add - surely_has) & rules.blocked) | (frozenset() if is_losing else remove & rules.blocked)
     return TagChange(add - left_out, remove - left_out, left_out)
 
 
@@ -127,12 +133,14 @@ def create(
     )
     if retry_rejected:
         connection.execute("delete from letters")
+    doubtful.create(connection, home, ledger, target)
+    tags_in_doubt = _create_in_doubt(connection)
     _create_withdrawals(connection, sync, release, base)
     _create_compared(connection, full)
-    _create_rekeys(connection, home, sync, release, base)
+    _create_rekeys(connection, home, sync, release, base, tags_in_doubt)
     _create_unprofiled(connection, sync, desired)
     with_contact = sync.connector.platform.membership == "attributes"
-    changes = _create_changed(connection, desired, rules, ledger.tags(target), with_contact)
+    changes = _create_changed(connection, desired, rules, ledger.tags(target), tags_in_doubt, with_contact)
     _create_contacts(connection, ledger, target, desired, with_contact, full)
     _create_operations(connection, sync, desired, with_contact)
     if sync.key == "email":
@@ -143,10 +151,33 @@ def create(
     return changes
 
 
+def _create_in_doubt(connection: duckdb.DuckDBPyConnection) -> dict[int, frozenset[str]]:
+    """Gather `doubts` by contact. Returns tags in doubt by the number that their combination has in it; 0 is none."""
+    connection.execute(f"""
+        create table in_doubt as
+        with gathered as (
+            select
+                unhex(key) as key,
+                bool_or(what in ('{doubtful.CONTENT}', '{doubtful.GONE}')) as has_content,
+                bool_or(what = '{doubtful.GONE}') as is_gone,
+                coalesce(
+                    list(what order by what) filter (what not in ('{doubtful.CONTENT}', '{doubtful.GONE}')), []
+                ) as tags
+            from doubts
+            group by key
+        )
+        select
+            gathered.*, if(len(tags) = 0, 0, cast(dense_rank() over (order by tags) as integer)) as combination
+        from gathered
+    """)
+    found = connection.execute("select distinct combination, tags from in_doubt where combination > 0").fetchall()
+    return {0: frozenset(), **{number: frozenset(tags) for number, tags in found}}
+
+
 def _create_withdrawals(
     connection: duckdb.DuckDBPyConnection, sync: Sync, release: Release, base: Release | None
 ) -> None:
-    """Contacts at the destination who refused: to be unsubscribed there, or erased."""
+    """Contacts at the destination who refused, or who may be there: to be unsubscribed there, or erased."""
     pushed = ", ".join(f"'{kind}'" for kind in sorted(PUSHED))
     if sync.key == "email":
         refusing = f"select {binary_key(sync)} as key, email, null::varchar as customer_id, kind from refused"
@@ -163,7 +194,11 @@ def _create_withdrawals(
         select
             known.key, if(kind = 'erasure', 'erase', 'unsubscribe') as action, refusing.email, refusing.customer_id,
             known.content_hash
-        from known
+        from (
+            select key, state, content_hash from known
+            union all
+            select key, {int(State.FOUND)}, ''::blob from in_doubt anti join known using (key)
+        ) as known
         inner join ({refusing}) as refusing on known.key = refusing.key
         where
             kind in ({pushed})
@@ -180,7 +215,7 @@ def _create_compared(connection: duckdb.DuckDBPyConnection, full: bool) -> None:
     connection.execute(f"""
         create table compared as
         select
-            coalesce(desired.key, known.key) as key,
+            coalesce(desired.key, known.key, in_doubt.key) as key,
             known.key as known_key,
             known.state,
             desired.key is not null or desired.email is not null as is_desired,
@@ -188,18 +223,32 @@ def _create_compared(connection: duckdb.DuckDBPyConnection, full: bool) -> None:
             false as is_rekeyed,
             coalesce(desired.combination, -1) as combination,
             coalesce(known.tags, ''::blob) as tags,
+            coalesce(in_doubt.combination, 0) as doubt,
+            -- Under another key since, and what was written to it is not acknowledged.
+            coalesce(in_doubt.has_content, false)
+            or coalesce(known.state = {int(State.SYNCED)} and known.layout is null, false) as is_doubtful,
+            -- Taken out, as far as we know.
+            coalesce(known.state = {int(State.ARCHIVED)} or in_doubt.is_gone, false) as is_out,
             desired.email is not null and desired.reason is null and (
                 {"true" if full else "false"} or known.key is null or known.state = {int(State.ARCHIVED)}
-                or known.content_hash is distinct from desired.content_hash
+                or known.content_hash is distinct from desired.content_hash or coalesce(in_doubt.has_content, false)
             ) as differs
         from desired
         full join known on desired.key = known.key
-        where desired.email is not null or known.state <> {int(State.ERASED)}
+        full join in_doubt on coalesce(desired.key, known.key) = in_doubt.key
+        where
+            desired.email is not null or known.state <> {int(State.ERASED)}
+            or (known.key is null and in_doubt.key is not null)
     """)
 
 
 def _create_rekeys(
-    connection: duckdb.DuckDBPyConnection, home: Home, sync: Sync, release: Release, base: Release | None
+    connection: duckdb.DuckDBPyConnection,
+    home: Home,
+    sync: Sync,
+    release: Release,
+    base: Release | None,
+    tags_in_doubt: dict[int, frozenset[str]],
 ) -> None:
     """Contacts that go by another key now: a customer's only key there goes, and a new one comes."""
     connection.execute("create table rekeys (key blob, old_key blob, old_email varchar)")
@@ -207,6 +256,9 @@ def _create_rekeys(
     going = (
         f"not is_desired and state = {int(State.SYNCED)}"
         " and key not in (select key from withdrawals) and key not in (select unhex(md5(lower(email))) from refused)"
+        # Who may have gone to a third key already is not there to come from.
+        " and key not in (select unhex(key) from doubts where new_key is not null and unhex(new_key) not in"
+        " (select key from desired where key is not null))"
     )
     for condition in (coming, going):
         if not connection.execute(f"select 1 from compared where {condition} limit 1").fetchone():
@@ -257,6 +309,21 @@ def _create_rekeys(
 
         delete from compared where not is_desired and key in (select old_key from rekeys);
     """)
+    _move_doubts(connection, tags_in_doubt)
+
+
+def _move_doubts(connection: duckdb.DuckDBPyConnection, tags_in_doubt: dict[int, frozenset[str]]) -> None:
+    """Tags of the old key that are in doubt go to the new one."""
+    moved = connection.execute("""
+        select rekeys.key, compared.doubt, in_doubt.combination
+        from rekeys
+        inner join in_doubt on rekeys.old_key = in_doubt.key
+        inner join compared on rekeys.key = compared.key
+    """).fetchall()
+    for key, new, old in moved:
+        number = max(tags_in_doubt) + 1
+        tags_in_doubt[number] = tags_in_doubt[new] | tags_in_doubt[old]
+        connection.execute("update compared set doubt = ?, is_doubtful = true where key = ?", [number, key])
 
 
 def _create_unprofiled(connection: duckdb.DuckDBPyConnection, sync: Sync, desired: Desired) -> None:
@@ -281,6 +348,7 @@ def _create_changed(
     desired: Desired,
     rules: TagRules,
     names: Mapping[int, str],
+    tags_in_doubt: Mapping[int, frozenset[str]],
     with_contact: bool,
 ) -> Changes:
     """Contacts whose content or tags differ. Tags are compared once for each combination of what should be and what is."""
@@ -294,28 +362,28 @@ def _create_changed(
     connection.execute("alter table compared add column is_losing boolean default false")
     connection.execute(f"update compared set is_losing = true where {losing}")
     found = Changes(Counter(), Counter())
-    said: list[tuple[int, bytes, bool, bool, bool, list[str], list[str]]] = []
-    cases = connection.execute(
-        f"select combination, tags, is_invalid, is_losing, {moved} as is_moved, count(*) from compared group by all"
-    ).fetchall()
-    for combination, packed, is_invalid, is_losing, is_moved, contacts in cases:
+    said: list[tuple[int, bytes, int, bool, bool, bool, list[str], list[str]]] = []
+    cases = connection.execute(f"""
+        select combination, tags, doubt, is_invalid, is_losing, {moved} as is_moved, count(*) from compared group by all
+    """).fetchall()
+    for combination, packed, doubt, is_invalid, is_losing, is_moved, contacts in cases:
         has = unpack(packed, names)
         found.members.update(dict.fromkeys(has, contacts))
         change = change_tags(
             desired.tags.get(combination, frozenset()),
             has,
             rules,
+            in_doubt=tags_in_doubt[doubt],
             is_invalid=is_invalid,
             is_losing=is_losing,
             is_moved=is_moved,
         )
         found.left_out.update(dict.fromkeys(change.left_out, contacts))
         if change.add or change.remove:
-            said.append(
-                (combination, packed, is_invalid, is_losing, is_moved, sorted(change.add), sorted(change.remove))
-            )
+            add, remove = sorted(change.add), sorted(change.remove)
+            said.append((combination, packed, doubt, is_invalid, is_losing, is_moved, add, remove))
     kinds = {
-        "combination": pa.int32(), "tags": pa.binary(), "is_invalid": pa.bool_(), "is_losing": pa.bool_(),
+        "combination": pa.int32(), "tags": pa.binary(), "doubt": pa.int32(), "is_invalid": pa.bool_(), "is_losing": pa.bool_(),
         "is_moved": pa.bool_(), "add": pa.list_(pa.string()), "remove": pa.list_(pa.string()),
     }  # fmt: skip
     columns = list(zip(*said, strict=True)) if said else [()] * len(kinds)
@@ -331,7 +399,7 @@ def _create_changed(
         left join tag_cases
             on
                 compared.combination = tag_cases.combination and compared.tags = tag_cases.tags
-                and compared.is_invalid = tag_cases.is_invalid and compared.is_losing = tag_cases.is_losing
+                and compared.doubt = tag_cases.doubt and compared.is_invalid = tag_cases.is_invalid and compared.is_losing = tag_cases.is_losing
                 and {moved} = tag_cases.is_moved
         where compared.differs or tag_cases.combination is not null
     """)
@@ -360,11 +428,11 @@ def _create_contacts(
             changed.key, lower(hex(changed.key)) as key_hex,
             changed.known_key, coalesce(lower(hex(changed.known_key)), '') as known_hex,
             desired.email, desired.customer_id, desired.content_hash, changed.add, changed.remove, changed.is_rekeyed,
-            if(changed.known_key is null or changed.state = {int(State.ARCHIVED)}, 'create', 'update') as action,
+            if(changed.known_key is null or (changed.is_out and not changed.is_rekeyed), 'create', 'update') as action,
             case
-                when {"true" if full else "false"} then 'everything'
+                when {"true" if full else "false"} or changed.is_doubtful then 'everything'
                 when changed.known_key is null then 'what there is'
-                when changed.state = {int(State.ARCHIVED)} or changed.is_rekeyed then 'what there is or was'
+                when changed.is_out or changed.is_rekeyed then 'what there is or was'
                 else 'what changed'
             end as sending
         from changed
@@ -457,7 +525,9 @@ def _create_operations(connection: duckdb.DuckDBPyConnection, sync: Sync, desire
     archived = f"""
         select 5, 'archive', key, [], [], '', 0
         from compared
-        where not is_desired and state = {int(State.SYNCED)} and key not in (select key from withdrawals)
+        where
+            not is_desired and key not in (select key from withdrawals)
+            and (state = {int(State.SYNCED)} or (known_key is null and is_doubtful))
     """
     connection.execute(f"""
         create table operations as
@@ -496,6 +566,7 @@ def _create_operations(connection: duckdb.DuckDBPyConnection, sync: Sync, desire
             cast(phase as tinyint) as phase, gathered.action, lower(hex(gathered.key)) as key, email, customer_id,
             lower(hex(old_key)) as old_key, old_email, fields, add, remove, gathered.tag, gathered.content_hash,
             {layout} as layout, field_hashes, gathered.action = 'create' as is_new, cast(points as integer) as points,
+            gathered.key in (select key from in_doubt) as is_doubtful,
             letters.key is not null
             -- Someone whom the platform does not take can't be changed there.
             or (gathered.action in ('update', 'tag_add') and gathered.key in (select key from refused_contacts)) as is_held

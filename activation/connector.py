@@ -48,6 +48,7 @@ class Contact:
         is_new: the ledger knows of no such contact there: its subscription is written, else never.
         fields: field name to value, only those to be written; None clears. A date is YYYY-MM-DD, a number its digits.
         add, remove: tags to be put on and taken off with this contact (membership `attributes` only).
+        is_doubtful: the ledger does not know for certain what is there of it, if anything is.
     """
 
     key: str
@@ -56,6 +57,7 @@ class Contact:
     fields: Mapping[str, str | None] = field(default_factory=dict, repr=False)
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
+    is_doubtful: bool = False
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,10 @@ class Connector(ABC):
 
     @abstractmethod
     def write(self, contacts: Sequence[Contact]) -> Answer:
-        """Create or update. Never changes the subscription of a contact that is there, nor brings anyone back."""
+        """Create or update. Never changes the subscription of a contact that is there, nor brings anyone back.
+
+        Who has only tags to lose, and is not there, counts as done and is not made.
+        """
 
     def change_tag(self, tag: str, add: Sequence[Contact], remove: Sequence[Contact]) -> Answer:
         """Put a tag on some and take it off others; no contact is in both. For membership `tags` only."""

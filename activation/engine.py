@@ -104,6 +104,8 @@ class Tally:
         rejected: refused by the platform; `reasons` counts them by its words.
         unanswered: sent, and not mentioned by the answer even when sent again.
         retries: calls that were made again.
+        unclear: keys of contacts that may have been changed all the same: an answer was lost, and no other came.
+        undone: keys of the others to which something was not done.
     """
 
     acknowledged: Counter[str] = field(default_factory=Counter)
@@ -113,6 +115,8 @@ class Tally:
     calls: int = 0
     retries: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
+    unclear: set[str] = field(default_factory=set)
+    undone: set[str] = field(default_factory=set)
 
     @property
     def changed(self) -> int:
@@ -130,7 +134,8 @@ class _Sent:
     accepted: list[Operation] = field(default_factory=list)
     rejected: list[tuple[Operation, Rejection]] = field(default_factory=list)
     withheld: list[Operation] = field(default_factory=list)
-    unanswered: int = 0
+    unanswered: list[Operation] = field(default_factory=list)
+    unclear: set[str] = field(default_factory=set)
     retries: int = 0
 
     def add(self, other: _Sent) -> None:
@@ -138,6 +143,7 @@ class _Sent:
         self.rejected += other.rejected
         self.withheld += other.withheld
         self.unanswered += other.unanswered
+        self.unclear |= other.unclear
         self.retries += other.retries
 
     def __len__(self) -> int:
@@ -229,6 +235,7 @@ class Engine:
             self._now(),
         )
         self.tally.withheld += len(rows)
+        self.tally.undone.update(row.contact.key for row in rows)
 
     def flush(self) -> None:
         """Write what was answered so far into the ledger."""
@@ -253,7 +260,9 @@ class Engine:
         tally.acknowledged.update(row.action for row in sent.accepted)
         tally.rejected += len(letters)
         tally.reasons.update(letter.words for letter in letters)
-        tally.unanswered += sent.unanswered
+        tally.unanswered += len(sent.unanswered)
+        tally.unclear |= sent.unclear
+        tally.undone.update(row.contact.key for row, _ in sent.rejected)
         tally.retries += sent.retries
         with self._lock:
             made, self._requests = self._requests, []
@@ -273,12 +282,16 @@ class Engine:
             if progress is not None:
                 progress(self.tally)
 
-    def _deliver(self, batch: Batch, sent: _Sent) -> None:
-        """Send one batch: consent first, then the call, repeated or halved as the platform's answer asks for."""
+    def _deliver(self, batch: Batch, sent: _Sent, *, is_repeated: bool = False) -> None:
+        """Send one batch: consent first, then the call, repeated or halved as the platform's answer asks for.
+
+        Args:
+            is_repeated: these rows were in a call before, of which no answer came.
+        """
         attempt = resends = 0
         while not self._stopping.is_set():
             attempt += 1
-            batch = self._allowed(batch, sent)
+            batch = self._allowed(batch, sent, is_repeated=is_repeated)
             if not batch:
                 return
             try:
@@ -290,6 +303,7 @@ class Engine:
                         " acknowledged is kept, apply again to go on"
                     ) from None
                 sent.retries += 1
+                is_repeated = True
                 self._stopping.wait(self._retry.wait(attempt, error.retry_after))
                 continue
             except RefusedError as error:
@@ -298,24 +312,29 @@ class Engine:
                     self._count(1, 1)
                 else:
                     middle = len(batch) // 2
-                    self._deliver(batch[:middle], sent)
-                    self._deliver(batch[middle:], sent)
+                    self._deliver(batch[:middle], sent, is_repeated=is_repeated)
+                    self._deliver(batch[middle:], sent, is_repeated=is_repeated)
                 return
             batch = self._sort(batch, answer, sent)
             if not batch:
                 return
             if resends == _RESENDS:
-                sent.unanswered += len(batch)
+                sent.unanswered += batch
+                sent.unclear.update(row.contact.key for row in batch)
                 return
             resends += 1
+            is_repeated = True
             sent.retries += 1
 
-    def _allowed(self, batch: Batch, sent: _Sent) -> Batch:
+    def _allowed(self, batch: Batch, sent: _Sent, *, is_repeated: bool) -> Batch:
         """The rows that may be sent at this moment."""
         may_send = self._may_send()
         allowed = [row for row in batch if may_send(row)]
         if len(allowed) < len(batch):
-            sent.withheld += [row for row in batch if not may_send(row)]
+            withheld = [row for row in batch if not may_send(row)]
+            sent.withheld += withheld
+            if is_repeated:
+                sent.unclear.update(row.contact.key for row in withheld)
         return allowed
 
     def _sort(self, batch: Batch, answer: Answer, sent: _Sent) -> Batch:

@@ -61,6 +61,7 @@ _SETTLES = {
     "tag_add": ("tag_add", "tag_remove"),
     "tag_remove": ("tag_add", "tag_remove"),
 }
+_TAKING_AWAY = ("leave", "tag_remove")
 
 
 class Ledger:
@@ -355,6 +356,9 @@ class Ledger:
             changed: dict[bytes, stored.ContactRow] = {}
             for said in rows:
                 key = said.key
+                if key not in known and said.action in _TAKING_AWAY:
+                    # Whoever may have been there without our knowing has no tag of ours; nothing says that they are.
+                    continue
                 row = known.get(key) or stored.ContactRow(State.FOUND)
                 if said.new_key is not None and said.new_key != key:
                     there = known.pop(said.new_key, None)

@@ -397,7 +397,7 @@ def _describe(
     actions = Counter(counts(connection, "select action, count(*) from operations group by 1"))
     adds, removes = _tags(connection, "add"), _tags(connection, "remove")
     starts = {sync.start_tag_of(segment): segment for segment in sync.automations}
-    calls = _calls(connection, platform, actions)
+    calls = _calls(connection, platform)
     valid = should.funnel[-1][1]
     leavers = _leavers(connection, sync, base)
     written = one(connection, "select count(*) from contacts")
@@ -523,21 +523,26 @@ def _tags(connection: duckdb.DuckDBPyConnection, change: str) -> dict[str, int]:
     )
 
 
-def _calls(connection: duckdb.DuckDBPyConnection, platform: Platform, actions: Mapping[str, int]) -> dict[str, int]:
-    """Calls by kind: rows share a call as far as the platform's batches go, of tags only those of one tag."""
-    rows: Counter[str] = Counter()
-    for action, number in actions.items():
-        if KINDS[action] != "tags":
-            rows[KINDS[action]] += number
-    calls = {kind: math.ceil(number / platform.limit(kind).batch) for kind, number in rows.items()}
-    changed = connection.execute("""
+def _calls(connection: duckdb.DuckDBPyConnection, platform: Platform) -> dict[str, int]:
+    """Calls by kind: rows of one phase share a call as far as the platform's batches go, of tags only those of one tag.
+
+    Looking up and waiting for jobs, as some connectors do, comes on top of these.
+    """
+    calls: Counter[str] = Counter()
+    rows: Counter[tuple[int, str]] = Counter()
+    for phase, action, number in connection.execute(
+        "select phase, action, count(*) from operations where tag = '' group by all"
+    ).fetchall():
+        rows[phase, KINDS[action]] += number
+    for (_, kind), number in rows.items():
+        calls[kind] += math.ceil(number / platform.limit(kind).batch)
+    batch = platform.limit("tags").batch
+    # A call takes as many additions as removals of a tag.
+    for added, removed in connection.execute("""
         select count(*) filter (action = 'tag_add'), count(*) filter (action = 'tag_remove')
         from operations where tag <> '' group by tag
-    """).fetchall()
-    if changed:
-        batch = platform.limit("tags").batch
-        # A call takes as many additions as removals of a tag.
-        calls["tags"] = sum(math.ceil(max(added, removed) / batch) for added, removed in changed)
+    """).fetchall():
+        calls["tags"] += math.ceil(max(added, removed) / batch)
     return dict(sorted(calls.items()))
 
 

@@ -156,6 +156,7 @@ def _wanted(connection: duckdb.DuckDBPyConnection, home: Home, ledger: Ledger, a
     if account.platform.lists_members:
         return set()
     keys = {key.hex() for key in ledger.rows(account.target).column("key").to_pylist()}
+    keys |= doubtful.keys(home, account.target)
     newest = releases.latest(home)
     if newest is not None:
         keys |= wanted_keys(connection, account.platform.key, f"read_parquet('{quoted(newest.file('profiles'))}')")

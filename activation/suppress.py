@@ -238,7 +238,7 @@ class _Job:
         try:
             # While a plan is applied, what it creates is not there for certain; it is looked at when that is done.
             lease = ledger.lease(target, "suppress, for contacts that nobody answered for")
-            if unknown := set(self._wanted) & doubtful.settle(self._home, ledger, target):
+            if unknown := doubtful.unknown(self._home, ledger, target, self._wanted):
                 stack.enter_context(lease)
                 found |= {key: self._wanted[key] for key in unknown}
         except PlanError:

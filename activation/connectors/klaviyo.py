@@ -211,11 +211,12 @@ class Klaviyo(Connector):
 
     def write(self, contacts: Sequence[Contact]) -> Answer:
         ids = self._ids_of([contact.key for contact in contacts if contact.email is None])
+        absent = self._absent([contact for contact in contacts if contact.is_doubtful and _is_losing(contact)])
         answer = Answer()
         rows: list[tuple[Contact, bytes]] = []
         for contact in contacts:
-            if contact.email is None and contact.key not in ids:
-                # Not there any more: nothing of ours is left to be taken off.
+            if contact.key in absent or (contact.email is None and contact.key not in ids):
+                # Not there: nothing of ours is to be taken off, and an import would make a profile.
                 answer.accepted.add(contact.key)
             else:
                 rows.append((contact, orjson.dumps(self._profile(contact, ids.get(contact.key)))))
@@ -409,6 +410,12 @@ class Klaviyo(Connector):
                 self._read_at = time.monotonic()
             return {key: self._ids[digest] for key, digest in wanted.items() if digest in self._ids}
 
+    def _absent(self, contacts: Sequence[Contact]) -> set[str]:
+        """Keys of those whose address no profile has."""
+        emails = {contact.key: contact.email for contact in contacts if contact.email is not None}
+        there = {_key(profile.email) for profile in self._look("email", list(emails.values())) if profile.email}
+        return emails.keys() - there
+
     def _profiles_by_id(self, ids: Mapping[str, str]) -> dict[str, _Profile]:
         found = {profile.id: profile for profile in self._look("id", list(ids.values()))}
         return {key: found[id] for key, id in ids.items() if id in found}
@@ -535,10 +542,14 @@ def _contact_of(error: Mapping[str, Any], sent: Sequence[Contact], by_key: Mappi
     return sent[int(found[1])] if found and int(found[1]) < len(sent) else None
 
 
+def _is_losing(contact: Contact) -> bool:
+    return not (contact.is_new or contact.fields or contact.add)
+
+
 def _emptied(contact: Contact) -> list[str]:
     return (
         []
-        if contact.is_new
+        if contact.is_new and not contact.is_doubtful
         else [name for name, value in contact.fields.items() if value is None and name in PLATFORM.fields.standard]
     )
 

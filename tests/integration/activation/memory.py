@@ -163,7 +163,7 @@ class Memory(Connector):
         one = people.get(contact.key)
         if one is None or one.state == "archived":
             if not contact.is_new:
-                return "nobody there"
+                return "nobody there" if contact.fields or contact.add else None
             one = people[contact.key] = Somebody(email=contact.email)
             self.data.made[contact.key] += 1
         for name, value in contact.fields.items():

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from activation import doubtful
+from activation.doubtful import Notes
 from activation.ledger import Ledger
 from tests.integration.activation.memory import Memory
 
@@ -54,5 +54,5 @@ def stopping(connector: Memory, at: int | None = None) -> Iterator[Stops]:
         for name in _OF_LEDGER:
             patch.setattr(Ledger, name, stops.around(getattr(Ledger, name)))
         for name in ("note", "settle"):
-            patch.setattr(doubtful, name, stops.around(getattr(doubtful, name)))
+            patch.setattr(Notes, name, stops.around(getattr(Notes, name)))
         yield stops

@@ -12,8 +12,9 @@ import pytest
 
 from activation import doubtful, drop_files, drops
 from activation.connector import Contact, Field
+from activation.doubtful import Notes
 from activation.drop_files import Folder
-from activation.engine import DestinationDownError, StoppedError
+from activation.engine import DestinationDownError, Operation, StoppedError
 from activation.http import RefusedError, TryAgainError
 from activation.ledger import Ledger, State
 from core import gate
@@ -482,16 +483,14 @@ def test_what_was_sent_without_an_answer_stays_in_doubt_until_the_ledger_has_it(
     report = simple.apply()
     assert report.unanswered == 1
     target = simple.connector().target
-    with simple.ledger() as ledger:
-        assert doubtful.settle(simple.home, ledger, target) == {bytes.fromhex(persons[0].key)}
-        simple.data.forgets = set()
-        simple.apply()
-        assert doubtful.settle(simple.home, ledger, target) == set()
+    assert doubtful.keys(simple.home, target) == {persons[0].key}
+    simple.data.forgets = set()
+    simple.apply()
     assert not list((simple.home.state / "syncs" / "doubtful").iterdir())
 
 
 def test_files_of_doubt_are_private(home: Home) -> None:
-    doubtful.note(home, "memory/one", "hash", ["aa"])
+    Notes(home, "memory/one", "hash", 1).note([Operation("create", Contact("aa"))])
     (path,) = (Path(path) for path in (home.state / "syncs" / "doubtful").iterdir())
     assert path.stat().st_mode & 0o077 == 0
 

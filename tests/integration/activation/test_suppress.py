@@ -10,6 +10,8 @@ import pytest
 
 from activation import doubtful, suppress
 from activation.connector import Contact, Member
+from activation.doubtful import Notes
+from activation.engine import Operation
 from activation.http import TryAgainError
 from activation.ledger import State
 from activation.suppress import SuppressReport, percentile
@@ -235,13 +237,14 @@ def test_who_may_have_been_created_without_an_answer_is_told_too(
     stage.release([there, absent])
     stage.data.people[there.key] = Somebody()
     target = stage.connector().target
-    doubtful.note(home, target, "hash", [there.key, absent.key])
+    Notes(home, target, "hash", 1).note([Operation("create", Contact(one.key)) for one in (there, absent)])
     stage.refuse(there.email)
     (report,) = push(stage, monkeypatch)
     assert report.unsubscribed == 1
     assert stage.data.people[there.key].state == "unsubscribed"
     with stage.ledger() as ledger:
-        assert doubtful.settle(home, ledger, target) == {bytes.fromhex(absent.key)}
+        keys = {bytes.fromhex(one.key) for one in (there, absent)}
+        assert doubtful.unknown(home, ledger, target, keys) == {bytes.fromhex(absent.key)}
 
 
 def test_while_a_plan_is_applied_what_it_creates_is_left_to_the_next_run(
@@ -252,7 +255,7 @@ def test_while_a_plan_is_applied_what_it_creates_is_left_to_the_next_run(
     stage.release([known, coming])
     put(stage, known)
     target = stage.connector().target
-    doubtful.note(home, target, "hash", [coming.key])
+    Notes(home, target, "hash", 1).note([Operation("create", Contact(coming.key))])
     stage.refuse(known.email, coming.email)
     with stage.ledger() as ledger, ledger.lease(target, "apply"):
         assert push(stage, monkeypatch)[0].unsubscribed == 1, "beside the apply"

@@ -110,6 +110,11 @@ class Asked:
     def is_write(self) -> bool:
         return self.method != "GET"
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether it is a POST all the same that changes nobody: a token, or SOAP's way to read."""
+        return "token" in self.path or b"RetrieveRequest" in self.raw
+
     def names(self, someone: Person, key: str) -> bool:
         """Whether it is about somebody: their address or key stands in it."""
         said = self.raw.decode(errors="replace").lower() + self.path.lower()
@@ -315,14 +320,22 @@ class Place:
             for one in everyone
         }
 
-    def differences(self, people: Mapping[int, Person] | None = None, *, gone: Collection[Person] = ()) -> list[str]:
+    def differences(
+        self,
+        people: Mapping[int, Person] | None = None,
+        *,
+        gone: Collection[Person] = (),
+        refused: Collection[Person] = (),
+    ) -> list[str]:
         """How the platform differs from what it should be, in words; empty where it does not.
 
         Args:
             people: who should be mailed there, with their fields and tags: by default those of the newest release.
-            gone: of those, who left there or refused.
+            gone: of those, who left there.
+            refused: of those, who refused: nothing of ours is left on them.
         """
-        out = {self.key(someone) for someone in gone}
+        bare = {self.key(someone) for someone in refused}
+        out = {self.key(someone) for someone in gone} | bare
         wanted = {self.key(someone): someone for someone in (self.there if people is None else people).values()}
         found, tags = self.found(), self.memberships()
         said = [f"{key}: is not there" for key in wanted.keys() - found.keys() - out]
@@ -332,8 +345,8 @@ class Place:
             if key in out or key not in wanted:
                 if one.state == "subscribed" and key in out:
                     said.append(f"{key}: refused, and is subscribed")
-                if tags[key] and key not in out:
-                    said.append(f"{key}: is not in the release, and still has {sorted(tags[key])}")
+                if tags[key] and (key in bare or key not in out):
+                    said.append(f"{key}: is not to be mailed, and still has {sorted(tags[key])}")
                 continue
             if one.state != "subscribed":
                 said.append(f"{key}: is {one.state}")

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
+from activation.connector import Answer
 from activation.connectors import salesforce
+from activation.sandbox.part import Part
 from tests.integration.activation.conformance.place import IMPOSSIBLE, UNACCEPTABLE, Place, person, persons
 
 
@@ -49,7 +55,8 @@ def test_a_row_that_a_successful_answer_refuses_is_a_dead_letter(place: Place, m
     place.release(people)
     report = place.apply()
     assert (report.rejected, report.retries) == (1, 0), "the other rows of its call have to do nothing with it"
-    statuses = {request["status"] for request in place.ledger.last_requests()}
+    assert isinstance(place.part, Part)
+    statuses = {call["status"] for call in place.part.people.calls(100)}
     assert statuses <= {200, 201, 202, 204}
     [letter] = place.ledger.newest_letters(place.connector.target)
     assert letter["key"].hex() == place.key(people[4])
@@ -161,3 +168,48 @@ def test_people_and_tags_of_others_stay(place: Place) -> None:
     place.settle()
     after = {key: dict(place.part.fields_of(one)) for key, one in place.found().items()}
     assert {key for key in before if before[key] != after[key]} == {place.key(person(0))}
+
+
+_KIND_OF_CALL = {
+    "write": "contacts",
+    "change_tag": "tags",
+    "unsubscribe": "unsubscribe",
+    "erase": "erase",
+    "archive": "archive",
+    "rekey": "rekey",
+}
+
+
+def counted(calls: Counter[str], kind: str, method: Callable[..., Answer]) -> Callable[..., Answer]:
+    def call(*arguments: Any) -> Answer:
+        calls[kind] += 1
+        return method(*arguments)
+
+    return call
+
+
+@pytest.mark.fault("expected calls")
+def test_a_plan_expects_the_calls_that_are_made(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.release(persons(*range(18)))
+    place.settle()
+    people = persons(*range(25))
+    for number in (0, 1, 2, 3, 4):
+        del people[number]
+    for number in (5, 6, 7):
+        people[number].surname = "Changed"
+        people[number].segments = ("onboarding", "dormant")
+    people[8].segments = ()
+    place.withdraw(person(9))
+    place.withdraw(person(10), suppression="erasure")
+    place.release(people)
+    made: Counter[str] = Counter()
+    for method, kind in _KIND_OF_CALL.items():
+        monkeypatch.setattr(place.connector, method, counted(made, kind, getattr(place.connector, method)))
+    plan = place.plan()
+    before = len(place.watch.asked)
+    assert place.apply(plan).retries == 0
+    assert plan.calls == dict(made)
+    sent = [one for one in place.watch.asked[before:] if one.is_write and not one.is_reading]
+    # Salesforce deletes the row and the contact, by a call each.
+    twice = plan.calls["erase"] if place.platform.name == "sfmc" else 0
+    assert len(sent) == sum(plan.calls.values()) + twice

@@ -105,10 +105,8 @@ def test_an_apply_that_stops_anywhere_goes_on_where_it_was(place: Place, stops: 
             else:
                 made = place.plan()
         stops.at(0)
-        # Somebody whose creation was never answered, and who withdrew then, is in no plan.
-        place.suppress()
         place.settle()
-        place.assert_settled(gone=gone)
+        place.assert_settled(refused=gone)
 
 
 class Strike:
