@@ -70,5 +70,7 @@ where
                 and not list_has_any(standing.tags, asked.removing)
         end,
         asked.action in ('tag_remove', 'leave') and standing.key is null
+        -- Who is still to come under this key brings tags along.
+        and asked.key not in (select key from {operations} where action = 'rekey')
     )
 """

@@ -70,6 +70,7 @@ def prepare(folder: Path, kind: str) -> Prepared:
         person.segments = ("dormant", "onboarding")
     moved = next(person for person in after if person.email == moving.email)
     moved.email = "moved@example.com"
+    moved.segments = ("onboarding", "dormant")
     late = Person("late@example.com", "f00001")
     new = [Person(f"new{number}@example.com", f"e0000{number}") for number in range(6)]
     stage.release([*after, late, *new], as_of=AS_OF + timedelta(days=1))
