@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from activation.ledger import Ledger
+from activation.ledger import Acknowledgement, Ledger
 from tests.integration.activation.conformance.place import Place, person, persons
 
 
@@ -15,10 +16,11 @@ class Lost(BaseException):
 
 
 def lose(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Apply, with the platform doing all that it is told until somebody's tags are to change, and the ledger nothing."""
+    """Apply, with the platform doing what it is told, until the ledger would be told the first of it."""
 
-    def lost(*_: Any, **__: Any) -> None:
-        raise Lost
+    def lost(ledger: Ledger, run_id: int, target: str, rows: Sequence[Acknowledgement], *_: Any) -> None:
+        if rows:
+            raise Lost
 
     made = place.plan()
     with monkeypatch.context() as patch:
